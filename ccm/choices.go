@@ -1,0 +1,86 @@
+package ccm
+
+import "time"
+
+// This file is the one place for what public knowledge about the wire leaves
+// open (marked [U] in wire.md). Each entry says what we chose and why.
+// docs/decisions.md lists them for readers outside the code.
+
+// Token service, wire.md 2.4: neither method nor bodies of CCM_STS are known.
+// The size of a logged exchange is that of a JWT each way, and the connection
+// point counts requests "with bearer token". We take GET and POST with the
+// token in Authorization, no body, and answer a small JSON object like an
+// OAuth 2.0 token response (RFC 6749 section 5.1), see [TokenReply].
+const (
+	// TokenScheme precedes every token in the Authorization field.
+	TokenScheme = "Bearer"
+	// CCMTokenLifetime is documented: eight hours.
+	CCMTokenLifetime = 8 * time.Hour
+	// ClientTokenLifetime and ClientTokenRenewal are documented: 90 days,
+	// renewed monthly.
+	ClientTokenLifetime = 90 * 24 * time.Hour
+	ClientTokenRenewal  = 30 * 24 * time.Hour
+)
+
+// Hand-out of client tokens, wire.md 2.2: the endpoint name MP_TokenManager is
+// known, its bodies are not. We answer [TokenManagerRequest] with
+// [TokenManagerReply], both in the style of the neighbouring messages.
+const (
+	// TokenRequestIssue asks for a client token; a registered client whose
+	// token is still valid asks in the same way to renew it.
+	TokenRequestIssue = "ClientToken"
+)
+
+// ProofSkew is how far the time in a signed header ([ClientProof]) may lie
+// from the verifier's clock. The tolerance of a real management point is
+// unknown; clients with a wrong clock are common and the proof opens only
+// policy of the client itself, over TLS.
+const ProofSkew = time.Hour
+
+// SecretPolicyRefusal is the body of the answer to a request for a secret
+// policy without proof. Public tools look for the leading "<HTML>"; the rest
+// and the status 200 are our choice (wire.md 6.2 and 13.8).
+const SecretPolicyRefusal = "<HTML><HEAD><TITLE>Policy</TITLE></HEAD><BODY>This policy is given only to a client that proves its identity.</BODY></HTML>"
+
+// ActionDelete is the Action of a policy assignment that a delta reply takes
+// away. That the attribute exists is known, its values are not.
+const ActionDelete = "Delete"
+
+// Answer to the HTTP form of notification, wire.md 9.4: the framing that a
+// vendor's client expects was not found. We answer LogIn with a length and
+// opaque session data, as captured, and Continue with the frame of 9.2 or with
+// an empty body for "nothing to deliver".
+
+// Notification task types. 1 and 15 were seen, the others are unknown; ours
+// begin at 1000 so that they never mean something else to a vendor's client.
+const (
+	TaskMachinePolicy     = 1    // download computer policy
+	TaskRunScript         = 15   // seen; OpenCMG never sends it
+	TaskHardwareInventory = 1001 // send hardware inventory
+	TaskDiscovery         = 1002 // send discovery data (heartbeat)
+	TaskTest              = 1003 // answer and do nothing else
+)
+
+// ClientIDReplyRoot is the root of the answer of MP_ClientIdManager, whose
+// name is unknown (wire.md 7.4).
+const clientIDReplyRoot = "ClientIDReply"
+
+// Bounds on received documents. Real messages are far below; the compressed
+// size is bounded by the published endpoint (16 MiB for ccm_system).
+const (
+	maxHeaderBytes = 256 << 10 // UTF-16 header of a message
+	maxParts       = 8
+	maxXMLDepth    = 64
+	maxCertificate = 16 << 10 // DER bytes of one certificate
+	minKeyBits     = 2048
+	maxKeyBits     = 8192
+	// DefaultMaxText bounds the uncompressed text of a message in bytes.
+	DefaultMaxText = 32 << 20
+	// MaxFrame bounds the payload of one notification frame in bytes.
+	MaxFrame = 64 << 10
+)
+
+// sslState is the SSLState capability and the security mode that we announce.
+// Captures against a management point without TLS show 0; ours speaks TLS only,
+// and 63 is what sites with TLS are commonly seen to say.
+const sslState = "63"
