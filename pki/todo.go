@@ -1,0 +1,5 @@
+package pki
+
+import "errors"
+
+var errTodo = errors.New("pki: not written yet")
