@@ -68,9 +68,11 @@ type Message struct {
 	TargetEndpoint string // routes the message
 	TargetHost     string
 
-	ReplyTo           string // direct:<host>:<local endpoint>
-	ReplyMode         string
-	ReplyCapabilities string // text inside the element, tags included
+	ReplyTo   string // direct:<host>:<local endpoint>
+	ReplyMode string
+	// RegistrationReset is the reply capability AllowRegistrationReset: where
+	// the client takes the news that it must register anew.
+	RegistrationReset string
 	Priority, Timeout int
 	// SentTime is the zero time when the sender's form was unreadable.
 	SentTime time.Time
@@ -242,14 +244,16 @@ type header struct {
 	TargetHost        string
 	ReplyTo           string `xml:",omitempty"`
 	ReplyMode         string
-	ReplyCapabilities *inner `xml:",omitempty"`
-	CorrelationID     string
-	Protocol          string
-	Priority          string
-	Timeout           string
-	SentTime          string
-	Property          []Property
-	Body              struct {
+	ReplyCapabilities struct {
+		AllowRegistrationReset string `xml:",omitempty"`
+	}
+	CorrelationID string
+	Protocol      string
+	Priority      string
+	Timeout       string
+	SentTime      string
+	Property      []Property
+	Body          struct {
 		Type   string `xml:"Type,attr"`
 		Offset string `xml:"Offset,attr"`
 		Length string `xml:"Length,attr"`
@@ -261,10 +265,6 @@ type header struct {
 	Payload struct {
 		Type string `xml:"Type,attr"`
 	}
-}
-
-type inner struct {
-	XML string `xml:",innerxml"`
 }
 
 // attachmentXML keeps the numbers as text, because no number in a header may
@@ -305,9 +305,7 @@ func (m *Message) parseHeader(text string) error {
 	m.SentTime = parseTime(h.SentTime)
 	m.PlainReply = strings.EqualFold(h.ReplyCompression, "none")
 	m.Properties = h.Property
-	if h.ReplyCapabilities != nil {
-		m.ReplyCapabilities = h.ReplyCapabilities.XML
-	}
+	m.RegistrationReset = h.ReplyCapabilities.AllowRegistrationReset
 	for _, a := range h.Attachment {
 		m.Attachments = append(m.Attachments, Attachment{a.Type, a.Name, number(a.Length), number(a.Offset)})
 	}
@@ -352,9 +350,7 @@ func (m *Message) header(length int) *header {
 	if m.Timeout == 0 {
 		h.Timeout = "60000"
 	}
-	if m.ReplyCapabilities != "" {
-		h.ReplyCapabilities = &inner{m.ReplyCapabilities}
-	}
+	h.ReplyCapabilities.AllowRegistrationReset = m.RegistrationReset
 	sent := m.SentTime
 	if sent.IsZero() {
 		sent = time.Now()

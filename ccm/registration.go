@@ -70,9 +70,7 @@ func (r *RegistrationRequest) FQDN() string        { return r.Property("FQ Name"
 
 type registrationXML struct {
 	XMLName   xml.Name `xml:"ClientRegistrationRequest"`
-	Data      *inner
 	Signature struct {
-		SMSID          string `xml:"SMSID,attr,omitempty"`
 		SignatureValue string
 	}
 }
