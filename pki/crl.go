@@ -1,19 +1,33 @@
 package pki
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // CRLConfig configures a [CRLCache].
 type CRLConfig struct {
 	HTTP *http.Client // nil: a client without a proxy
-	// Dir keeps lists over restarts; empty keeps them in memory only.
+	// Dir keeps lists over restarts; empty keeps them in memory only. It must
+	// exist.
 	Dir string
 	// MaxAge is how old a list may get before it is asked for again, however
-	// far its nextUpdate is; default 10 minutes.
+	// far its nextUpdate is; default 10 minutes. A revocation is seen within
+	// this time. Servers are asked whether the list changed before it is sent.
 	MaxAge time.Duration
 	// FetchTimeout bounds a fetch in the background; default 30 seconds.
 	FetchTimeout time.Duration
@@ -26,15 +40,108 @@ type CRLConfig struct {
 	Log          *slog.Logger
 }
 
-// A CRLCache fetches, verifies and keeps certificate revocation lists.
-type CRLCache struct{}
+// A CRLCache fetches, verifies and keeps certificate revocation lists. It is
+// told about distribution points by [ClientVerifier], which names only those in
+// certificates that chain to a configured root. It is safe for concurrent use
+// and outlives the verifiers that use it.
+type CRLCache struct {
+	c     CRLConfig
+	fetch *fetcher
+	wake  chan struct{} // something new is due
+	slots chan struct{} // bounds fetches in the background
+	// generation changes with every list that replaces another.
+	generation atomic.Uint64
+
+	mu      sync.Mutex // protects what follows and the entries' fields, never held while fetching
+	entries map[crlKey]*crlEntry
+}
+
+// A crlKey names a list by address and issuer: what one issuer's certificates
+// say must not disturb the list of another.
+type crlKey struct {
+	url    string
+	issuer [sha256.Size]byte // of name and key
+}
+
+type crlEntry struct {
+	key      crlKey
+	issuer   *x509.Certificate
+	list     *crlList      // the newest that could be verified; nil: none yet
+	fetching chan struct{} // closed when the fetch under way ends; nil when there is none
+	tried    bool          // the first fetch is over: requests wait no more
+	used     time.Time
+	due      time.Time // next fetch in the background
+	fetched  time.Time // last time the server answered well
+	failedAt time.Time
+	failures int
+	err      error // of the last fetch
+
+	etag, modified string
+}
 
 // NewCRLCache makes a cache; it fetches in the background while
-// [CRLCache.Run] runs.
-func NewCRLCache(c CRLConfig) *CRLCache { return &CRLCache{} }
+// [CRLCache.Run] runs. Without Run a list is fetched once and used until it
+// ends.
+func NewCRLCache(c CRLConfig) *CRLCache {
+	c.MaxAge = cmp.Or(c.MaxAge, 10*time.Minute)
+	c.FetchTimeout = cmp.Or(c.FetchTimeout, 30*time.Second)
+	c.FirstTimeout = cmp.Or(c.FirstTimeout, 3*time.Second)
+	c.MaxBytes = cmp.Or(c.MaxBytes, 16<<20)
+	c.MaxURLs = cmp.Or(c.MaxURLs, 512)
+	c.Log = logger(c.Log)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return &CRLCache{
+		c:       c,
+		fetch:   newFetcher(c.HTTP, allowCRL),
+		wake:    make(chan struct{}, 1),
+		slots:   make(chan struct{}, 4),
+		entries: map[crlKey]*crlEntry{},
+	}
+}
 
-// Run refreshes lists until ctx ends.
-func (c *CRLCache) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+// Run refreshes lists until ctx ends: when they are MaxAge old, before their
+// nextUpdate, and with growing pauses while a server does not answer.
+func (c *CRLCache) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	defer all.Wait()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.wake:
+		case <-timer.C:
+		}
+		now := c.c.Now()
+		next := now.Add(c.c.MaxAge)
+		c.mu.Lock()
+		for _, e := range c.entries {
+			if e.fetching != nil {
+				continue // its end wakes this loop
+			}
+			if e.due.After(now) {
+				if e.due.Before(next) {
+					next = e.due
+				}
+				continue
+			}
+			e.fetching = make(chan struct{})
+			all.Go(func() {
+				select {
+				case c.slots <- struct{}{}:
+					defer func() { <-c.slots }()
+				case <-ctx.Done():
+				}
+				c.refresh(ctx, e, c.c.FetchTimeout)
+			})
+		}
+		c.mu.Unlock()
+		timer.Reset(next.Sub(now))
+	}
+}
 
 // A CRLStatus is the state of one distribution point.
 type CRLStatus struct {
@@ -50,4 +157,314 @@ type CRLStatus struct {
 }
 
 // Status lists the known distribution points, ordered by URL.
-func (c *CRLCache) Status() []CRLStatus { return nil }
+func (c *CRLCache) Status() []CRLStatus {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []CRLStatus
+	for _, e := range c.entries {
+		s := CRLStatus{URL: e.key.url, Issuer: e.issuer.Subject.String(), Fetched: e.fetched, FailedAt: e.failedAt}
+		if e.list != nil {
+			s.ThisUpdate, s.NextUpdate, s.Revoked = e.list.thisUpdate, e.list.nextUpdate, len(e.list.revoked)
+			if e.list.number != nil {
+				s.Number = e.list.number.String()
+			}
+		}
+		if e.err != nil {
+			s.LastError = e.err.Error()
+		}
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b CRLStatus) int { return cmp.Or(cmp.Compare(a.URL, b.URL), cmp.Compare(a.Issuer, b.Issuer)) })
+	return all
+}
+
+// expect makes the background fetch the lists that a certificate names, before
+// anybody asks.
+func (c *CRLCache) expect(cert, issuer *x509.Certificate) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, u := range crlURLs(cert) {
+		c.entry(u, issuer)
+	}
+}
+
+// A crlAnswer is what the lists say about one certificate.
+type crlAnswer struct {
+	url   string
+	list  *crlList // nil: none could be had
+	entry *revocation
+	// problems says for each address without a usable list why that is so.
+	problems []string
+}
+
+// lookup finds the list that covers a certificate. Only the first call for an
+// address waits for its server, until deadline at most. A list that ended is
+// an answer too when there is no better; the caller decides what it is worth.
+func (c *CRLCache) lookup(cert, issuer *x509.Certificate, now, deadline time.Time) (a crlAnswer) {
+	urls := crlURLs(cert)
+	if len(urls) == 0 {
+		a.problems = []string{"it names no revocation list that can be fetched by HTTP (CRL distribution point)"}
+		return a
+	}
+	for _, u := range urls {
+		list, problem := c.list(u, issuer, deadline)
+		if list != nil {
+			if reason := list.excludes(cert, urls); reason != "" {
+				list, problem = nil, reason
+			}
+		}
+		if list == nil {
+			a.problems = append(a.problems, u+": "+problem)
+			continue
+		}
+		if a.list == nil || a.list.nextUpdate.Before(list.nextUpdate) {
+			a.url, a.list = u, list
+		}
+		if !now.After(list.nextUpdate) {
+			break
+		}
+		a.problems = append(a.problems, strings.TrimSuffix(fmt.Sprintf("%s: the list ended at %s: %s", u, list.nextUpdate.Format(time.RFC3339), problem), ": "))
+	}
+	if a.list != nil {
+		if r, ok := a.list.revoked[string(cert.SerialNumber.Bytes())]; ok {
+			a.entry = &r
+		}
+	}
+	return a
+}
+
+// list returns the list at an address, and what is wrong with fetching it.
+func (c *CRLCache) list(url string, issuer *x509.Certificate, deadline time.Time) (*crlList, string) {
+	c.mu.Lock()
+	e := c.entry(url, issuer)
+	if e == nil {
+		c.mu.Unlock()
+		return nil, fmt.Sprintf("more than %d distribution points are in use", c.c.MaxURLs)
+	}
+	e.used = c.c.Now()
+	if !e.tried {
+		wait := e.fetching
+		if wait == nil {
+			e.fetching = make(chan struct{})
+			c.mu.Unlock()
+			c.refresh(context.Background(), e, time.Until(deadline))
+		} else {
+			c.mu.Unlock()
+			timer := time.NewTimer(time.Until(deadline))
+			defer timer.Stop()
+			select {
+			case <-wait:
+			case <-timer.C:
+			}
+		}
+		c.mu.Lock()
+	}
+	defer c.mu.Unlock()
+	switch {
+	case e.err != nil:
+		return e.list, e.err.Error()
+	case e.list == nil:
+		return nil, "still being fetched"
+	}
+	return e.list, ""
+}
+
+// entry returns the entry of an address, making it if there is room. The
+// caller holds mu.
+func (c *CRLCache) entry(url string, issuer *x509.Certificate) *crlEntry {
+	h := sha256.New()
+	h.Write(issuer.RawSubject)
+	h.Write(issuer.RawSubjectPublicKeyInfo)
+	k := crlKey{url: url}
+	h.Sum(k.issuer[:0])
+	if e := c.entries[k]; e != nil {
+		return e
+	}
+	if len(c.entries) >= c.c.MaxURLs && !c.evict() {
+		return nil
+	}
+	e := &crlEntry{key: k, issuer: issuer, used: c.c.Now()}
+	c.entries[k] = e
+	c.poke()
+	return e
+}
+
+// evict forgets the entry that was not used for longest, unless all are in use:
+// throwing out lists that are needed would put fetching on every request.
+func (c *CRLCache) evict() bool {
+	var oldest *crlEntry
+	for _, e := range c.entries {
+		if e.fetching == nil && (oldest == nil || e.used.Before(oldest.used)) {
+			oldest = e
+		}
+	}
+	if oldest == nil || c.c.Now().Sub(oldest.used) < c.c.MaxAge {
+		return false
+	}
+	delete(c.entries, oldest.key)
+	if c.c.Dir != "" {
+		os.Remove(c.path(oldest.key))
+	}
+	return true
+}
+
+func (c *CRLCache) poke() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// refresh gets the list of an entry, the first time from disk if it is there.
+// The caller has set e.fetching.
+func (c *CRLCache) refresh(ctx context.Context, e *crlEntry, timeout time.Duration) {
+	c.mu.Lock()
+	first, etag, modified := !e.tried, e.etag, e.modified
+	c.mu.Unlock()
+	if first {
+		if list, kept := c.load(e); list != nil {
+			// Good enough for now; the server is asked as soon as possible.
+			c.finish(e, fetched{list: list, at: kept, due: c.c.Now()})
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	body, header, err := c.fetch.get(ctx, e.key.url, c.c.MaxBytes, etag, modified)
+	now := c.c.Now()
+	if errors.Is(err, errNotModified) {
+		c.finish(e, fetched{e.list, now, now.Add(c.pause(e.list, now)), etag, modified, nil})
+		return
+	}
+	var list *crlList
+	if err == nil {
+		if list, err = parseCRL(body, e.issuer); err == nil {
+			err = c.acceptable(e, list, now)
+		}
+	}
+	if err != nil {
+		c.finish(e, fetched{err: err})
+		return
+	}
+	if c.c.Dir != "" {
+		if err := WriteFile(c.path(e.key), body, 0o644); err != nil {
+			c.c.Log.Warn("revocation list can not be kept on disk", "url", e.key.url, "err", err)
+		}
+	}
+	c.finish(e, fetched{list, now, now.Add(c.pause(list, now)), header.Get("ETag"), header.Get("Last-Modified"), nil})
+}
+
+// acceptable reports why a verified list must not replace the one we have.
+func (c *CRLCache) acceptable(e *crlEntry, list *crlList, now time.Time) error {
+	const skew = 10 * time.Minute
+	if list.thisUpdate.After(now.Add(skew)) {
+		return fmt.Errorf("the list is valid from %s on, and it is %s here: one of the clocks is wrong",
+			list.thisUpdate.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	}
+	// A fetch in progress owns e.list for writing, so reading it needs no lock.
+	if old := e.list; old != nil && now.Before(old.nextUpdate) && list.olderThan(old) {
+		return fmt.Errorf("the server gives out an older list (of %s) than the one we have (of %s)",
+			list.thisUpdate.Format(time.RFC3339), old.thisUpdate.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// pause is the time until a list is asked for again: MaxAge, or less when it
+// ends before.
+func (c *CRLCache) pause(list *crlList, now time.Time) time.Duration {
+	lead := list.nextUpdate.Sub(list.thisUpdate) / 10
+	d := min(c.c.MaxAge, list.nextUpdate.Sub(now)-lead)
+	return jitter(max(d, min(c.c.MaxAge, time.Minute))) // an ended list is asked for again each minute
+}
+
+// fetched is the outcome of a fetch: a list, or an error.
+type fetched struct {
+	list           *crlList
+	at, due        time.Time
+	etag, modified string
+	err            error
+}
+
+// finish ends a fetch. After an error the list stays as it was.
+func (c *CRLCache) finish(e *crlEntry, f fetched) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(e.fetching)
+	e.fetching, e.tried = nil, true
+	before := e.err
+	e.err = f.err
+	if f.err != nil {
+		e.failedAt = c.c.Now()
+		e.failures++
+		e.due = e.failedAt.Add(backoff(e.failures, min(c.c.MaxAge, 5*time.Minute)))
+		if before == nil && !errors.Is(f.err, context.Canceled) {
+			attrs := []any{"url", e.key.url, "issuer", e.issuer.Subject.String(), "err", f.err}
+			if e.list != nil {
+				attrs = append(attrs, "old_list_until", e.list.nextUpdate)
+			}
+			c.c.Log.Warn("revocation list can not be had", attrs...)
+		}
+	} else {
+		if before != nil || e.list == nil {
+			c.c.Log.Info("revocation list is there", "url", e.key.url, "issuer", e.issuer.Subject.String(), "next_update", f.list.nextUpdate, "revoked", len(f.list.revoked))
+		}
+		if e.list != f.list {
+			c.generation.Add(1)
+		}
+		e.list, e.due, e.fetched, e.failures, e.etag, e.modified = f.list, f.due, f.at, 0, f.etag, f.modified
+		if f.list.nextUpdate.Before(c.c.Now()) {
+			e.etag, e.modified = "", "" // never be told that it did not change
+		}
+	}
+	c.poke()
+}
+
+func (c *CRLCache) path(k crlKey) string {
+	return filepath.Join(c.c.Dir, fmt.Sprintf("%x.crl", sha256.Sum256(append([]byte(k.url), k.issuer[:]...))))
+}
+
+// load reads a list kept by an earlier run, and when it was kept; nil if there
+// is none that helps.
+func (c *CRLCache) load(e *crlEntry) (*crlList, time.Time) {
+	if c.c.Dir == "" {
+		return nil, time.Time{}
+	}
+	info, err := os.Stat(c.path(e.key))
+	if err != nil || info.Size() > c.c.MaxBytes {
+		return nil, time.Time{}
+	}
+	data, err := os.ReadFile(c.path(e.key))
+	if err != nil {
+		return nil, time.Time{}
+	}
+	list, err := parseCRL(data, e.issuer)
+	if err != nil {
+		c.c.Log.Warn("revocation list on disk is ignored", "url", e.key.url, "err", err)
+		return nil, time.Time{}
+	}
+	if list.nextUpdate.Before(c.c.Now()) {
+		return nil, time.Time{} // ask the server; its answer is worth waiting for
+	}
+	return list, info.ModTime()
+}
+
+// maxCRLURLs is how many addresses of one certificate are tried.
+const maxCRLURLs = 4
+
+// crlURLs returns the addresses of a certificate's list that we can ask.
+func crlURLs(cert *x509.Certificate) []string {
+	var urls []string
+	for _, s := range cert.CRLDistributionPoints {
+		if u, err := url.Parse(s); err == nil && allowCRL(u) == nil && len(urls) < maxCRLURLs {
+			urls = append(urls, s)
+		}
+	}
+	return urls
+}
+
+func allowCRL(u *url.URL) error {
+	if (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" {
+		return nil
+	}
+	return fmt.Errorf("%s: only http and https addresses are asked for revocation lists", u.Redacted())
+}

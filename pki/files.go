@@ -164,3 +164,36 @@ func describe(cert *x509.Certificate) string {
 	}
 	return fmt.Sprintf("%q (%s)", name, Thumbprint(cert)[:16])
 }
+
+// parseKey reads the first PEM private key: PKCS #8, PKCS #1 or SEC 1.
+func parseKey(data []byte) (crypto.Signer, error) {
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			return nil, opencmg.Errorf(opencmg.Invalid, "no PEM private key found: the text must hold -----BEGIN PRIVATE KEY-----")
+		}
+		if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" {
+			return nil, opencmg.Errorf(opencmg.Invalid, "the PEM private key is encrypted: store it without a password and protect the file, or use a PFX")
+		}
+		var key any
+		var err error
+		switch block.Type {
+		case "PRIVATE KEY":
+			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		case "RSA PRIVATE KEY":
+			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+		case "EC PRIVATE KEY":
+			key, err = x509.ParseECPrivateKey(block.Bytes)
+		default:
+			continue
+		}
+		if err != nil {
+			return nil, opencmg.Errorf(opencmg.Invalid, "the PEM private key is damaged: %w", err)
+		}
+		signer, ok := key.(crypto.Signer)
+		if !ok {
+			return nil, opencmg.Errorf(opencmg.Invalid, "the PEM private key is of a kind (%T) that TLS does not use", key)
+		}
+		return signer, nil
+	}
+}

@@ -243,7 +243,7 @@ func (c *JWKSCache) refresh(ctx context.Context, p *provider) {
 		p.failedAt = now
 		p.failures++
 		p.due = now.Add(backoff(p.failures, retryKeysAtMost))
-		if before == nil {
+		if before == nil && !errors.Is(err, context.Canceled) {
 			c.c.Log.Warn("signing keys of identity provider can not be had", "authority", p.authority, "old_keys", len(p.keys), "err", err)
 		}
 	} else {

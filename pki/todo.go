@@ -1,5 +1,0 @@
-package pki
-
-import "errors"
-
-var errTodo = errors.New("pki: not written yet")
