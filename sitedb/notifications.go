@@ -1,0 +1,106 @@
+package sitedb
+
+import (
+	"context"
+	"time"
+
+	"github.com/opencmg/opencmg"
+)
+
+// A Notification is a task pushed to a client.
+type Notification struct {
+	PushID     int64 // given by the database
+	ClientID   opencmg.ClientID
+	TaskGUID   string
+	TaskType   int
+	Param      string
+	Created    time.Time
+	Delivered  time.Time // zero: not yet
+	Answered   time.Time // zero: not yet
+	ReturnCode int
+}
+
+// AddNotifications records one notification per client and returns them with
+// their push IDs. Clients that do not exist are left out.
+func (db *DB) AddNotifications(ctx context.Context, clients []opencmg.ClientID, taskGUID string, taskType int, param string) (added []Notification, err error) {
+	err = db.transact(ctx, "add notifications", func(tx *Tx) error {
+		// An answered one is history; keep what an administrator may still ask
+		// about.
+		if err := tx.exec("DELETE FROM notifications WHERE created < ?", micros(tx.now.AddDate(0, 0, -30))); err != nil {
+			return err
+		}
+		for _, c := range clients {
+			n := Notification{ClientID: c, TaskGUID: taskGUID, TaskType: taskType, Param: param, Created: tx.now}
+			result, err := tx.tx.ExecContext(tx.ctx, `INSERT INTO notifications (client_id, task_guid, task_type, param, created, delivered, answered, return_code)
+				SELECT id, ?, ?, ?, ?, 0, 0, 0 FROM clients WHERE id = ?`, taskGUID, taskType, param, micros(tx.now), string(c))
+			if err != nil {
+				return err
+			}
+			if count, err := result.RowsAffected(); err != nil || count == 0 {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+			if n.PushID, err = result.LastInsertId(); err != nil {
+				return err
+			}
+			added = append(added, n)
+		}
+		return nil
+	})
+	return added, err
+}
+
+// Delivered notes that a notification was sent to its client.
+func (db *DB) Delivered(ctx context.Context, pushID int64) error {
+	return db.transact(ctx, "notification delivered", func(tx *Tx) error {
+		return tx.exec("UPDATE notifications SET delivered = ? WHERE push_id = ? AND delivered = 0", micros(tx.now), pushID)
+	})
+}
+
+// Answered notes the client's answer. An answer for another client's
+// notification is opencmg.NotFound.
+func (db *DB) Answered(ctx context.Context, client opencmg.ClientID, pushID int64, returnCode int) error {
+	return db.transact(ctx, "notification answered", func(tx *Tx) error {
+		return tx.must(opencmg.Errorf(opencmg.NotFound, "client %s was sent no notification %d", client, pushID),
+			"UPDATE notifications SET answered = ?, return_code = ? WHERE push_id = ? AND client_id = ?", micros(tx.now), returnCode, pushID, string(client))
+	})
+}
+
+// Waiting returns a client's notifications of the last day that it did not
+// answer, oldest first, at most 100.
+func (db *DB) Waiting(ctx context.Context, client opencmg.ClientID) ([]Notification, error) {
+	return db.notifications(ctx, "WHERE client_id = ? AND answered = 0 AND created > ? ORDER BY push_id LIMIT 100", string(client), micros(db.now().AddDate(0, 0, -1)))
+}
+
+// Notification returns one notification.
+func (db *DB) Notification(ctx context.Context, pushID int64) (Notification, error) {
+	found, err := db.notifications(ctx, "WHERE push_id = ?", pushID)
+	if err == nil && len(found) == 0 {
+		err = opencmg.Errorf(opencmg.NotFound, "there is no notification %d", pushID)
+	}
+	if err != nil {
+		return Notification{}, err
+	}
+	return found[0], nil
+}
+
+func (db *DB) notifications(ctx context.Context, where string, args ...any) ([]Notification, error) {
+	rows, err := db.read.QueryContext(ctx, "SELECT push_id, client_id, task_guid, task_type, param, created, delivered, answered, return_code FROM notifications "+where, args...)
+	if err != nil {
+		return nil, wrap(err, "notifications")
+	}
+	defer rows.Close()
+	var found []Notification
+	for rows.Next() {
+		var n Notification
+		var created, delivered, answered int64
+		if err := rows.Scan(&n.PushID, &n.ClientID, &n.TaskGUID, &n.TaskType, &n.Param, &created, &delivered, &answered, &n.ReturnCode); err != nil {
+			return nil, wrap(err, "notifications")
+		}
+		n.Created, n.Delivered, n.Answered = fromMicros(created), fromMicros(delivered), fromMicros(answered)
+		found = append(found, n)
+	}
+	return found, wrap(rows.Err(), "notifications")
+}

@@ -1,0 +1,85 @@
+package sitedb
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/opencmg/opencmg"
+)
+
+// A Token is what the site remembers of a token it issued: never the token
+// itself.
+type Token struct {
+	ID         string
+	Kind       opencmg.AuthMode // AuthBulkToken, AuthClientToken or AuthCCMToken
+	ClientID   opencmg.ClientID // empty for bulk tokens
+	Thumbprint string           // of the certificate it is bound to
+	Issued     time.Time
+	Expires    time.Time
+	Blocked    bool
+}
+
+// RecordToken remembers an issued token, and forgets those that expired more
+// than a month ago.
+func (db *DB) RecordToken(ctx context.Context, t Token) error {
+	return db.transact(ctx, "record token", func(tx *Tx) error {
+		if err := tx.exec("DELETE FROM tokens WHERE expires < ?", micros(tx.now.AddDate(0, -1, 0))); err != nil {
+			return err
+		}
+		return tx.exec("INSERT INTO tokens (id, kind, client_id, thumbprint, issued, expires, blocked) VALUES (?, ?, ?, ?, ?, ?, 0)",
+			strings.ToLower(t.ID), string(t.Kind), string(t.ClientID), t.Thumbprint, micros(t.Issued), micros(t.Expires))
+	})
+}
+
+// BlockToken blocks or unblocks a token by its ID.
+func (db *DB) BlockToken(ctx context.Context, id string, blocked bool) error {
+	return db.transact(ctx, "block token", func(tx *Tx) error {
+		return tx.must(opencmg.Errorf(opencmg.NotFound, "there is no token %s", id), "UPDATE tokens SET blocked = ? WHERE id = ?", blocked, strings.ToLower(id))
+	})
+}
+
+// TokenBlocked reports whether the token with this ID is known and blocked.
+func (db *DB) TokenBlocked(ctx context.Context, id string) (bool, error) {
+	var n int
+	err := db.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM tokens WHERE id = ? AND blocked = 1", strings.ToLower(id)).Scan(&n)
+	return n > 0, wrap(err, "token")
+}
+
+// BlockedTokens returns the IDs of blocked tokens that have not expired, for
+// the published configuration.
+func (db *DB) BlockedTokens(ctx context.Context) ([]string, error) {
+	tokens, err := db.tokens(ctx, "WHERE blocked = 1 AND expires > ? ORDER BY id", micros(db.now()))
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, t := range tokens {
+		ids = append(ids, t.ID)
+	}
+	return ids, nil
+}
+
+// Tokens returns the tokens of a kind, the latest first.
+func (db *DB) Tokens(ctx context.Context, kind opencmg.AuthMode, limit int) ([]Token, error) {
+	return db.tokens(ctx, "WHERE kind = ? ORDER BY issued DESC LIMIT ?", string(kind), limit)
+}
+
+func (db *DB) tokens(ctx context.Context, where string, args ...any) ([]Token, error) {
+	rows, err := db.read.QueryContext(ctx, "SELECT id, kind, client_id, thumbprint, issued, expires, blocked FROM tokens "+where, args...)
+	if err != nil {
+		return nil, wrap(err, "tokens")
+	}
+	defer rows.Close()
+	var found []Token
+	for rows.Next() {
+		var t Token
+		var issued, expires int64
+		if err := rows.Scan(&t.ID, &t.Kind, &t.ClientID, &t.Thumbprint, &issued, &expires, &t.Blocked); err != nil {
+			return nil, wrap(err, "tokens")
+		}
+		t.Issued, t.Expires = fromMicros(issued), fromMicros(expires)
+		found = append(found, t)
+	}
+	return found, wrap(rows.Err(), "tokens")
+}
