@@ -1,6 +1,9 @@
 package ccm
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // This file is the one place for what public knowledge about the wire leaves
 // open (marked [U] in wire.md). Each entry says what we chose and why.
@@ -84,3 +87,41 @@ const (
 // Captures against a management point without TLS show 0; ours speaks TLS only,
 // and 63 is what sites with TLS are commonly seen to say.
 const sslState = "63"
+
+// ReportAccepted answers a report or status message whose sender waits for an
+// answer (ReplyMode Sync). Asynchronous ones get an empty 200, with which the
+// vendor's library is content, but which also stands for "not for you"; a
+// sender that wants to know uses Sync.
+const ReportAccepted = `<ReportReply Status="0"></ReportReply>`
+
+// Settings of the default client policies. The vendor's class of general
+// settings is CCM_ClientAgentConfig; which properties carry these settings is
+// not public, so all names here are ours.
+const (
+	SettingsClass                       = "CCM_ClientAgentConfig"
+	SettingUseGateway                   = "EnableCloudManagementGateway" // TRUE or FALSE
+	SettingPolicyInterval               = "PolicyRequestInterval"        // minutes
+	SettingLocationInterval             = "LocationRequestInterval"      // minutes
+	SettingInventoryInterval            = "HardwareInventoryInterval"    // minutes
+	SettingDiscoveryInterval            = "DiscoveryInterval"            // minutes
+	SettingStateInterval                = "StateMessageInterval"         // minutes
+	SettingNotificationKeepAlive        = "NotificationKeepAlive"        // seconds
+	SettingNotificationTCPPort          = "NotificationTCPPort"          // 0: HTTP only
+	CategoryClientSettings              = "ClientSettings"
+	typeBoolean, typeString, typeUint32 = "11", "8", "19"
+)
+
+// BooleanSetting, NumberSetting and StringSetting make policy properties with
+// their CIM types.
+func BooleanSetting(name string, v bool) PolicyProperty {
+	if v {
+		return PolicyProperty{name, typeBoolean, "TRUE"}
+	}
+	return PolicyProperty{name, typeBoolean, "FALSE"}
+}
+
+func NumberSetting(name string, v int) PolicyProperty {
+	return PolicyProperty{name, typeUint32, strconv.Itoa(v)}
+}
+
+func StringSetting(name, v string) PolicyProperty { return PolicyProperty{name, typeString, v} }
