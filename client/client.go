@@ -19,11 +19,14 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
+	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/opencmg/opencmg"
-	"github.com/opencmg/opencmg/ccm"
+	"github.com/opencmg/opencmg/pki"
 )
 
 // Config is what a client needs besides its state. Only StateDir is required.
@@ -62,18 +65,19 @@ type Intervals struct {
 	Retry         time.Duration // first wait after a failed act, default 30 seconds, doubled up to 15 minutes
 }
 
-// An EntraTokenSource gets an access token of this device for a resource. The
-// device token comes first, a user token may stand in for it (cmg-behaviour
-// K21).
-type EntraTokenSource interface {
-	EntraToken(ctx context.Context, r EntraTokenRequest) (token string, err error)
-}
-
-// An EntraTokenRequest says which token is wanted.
-type EntraTokenRequest struct {
-	TenantID    string
-	ClientAppID string
-	ResourceURI string
+func (i Intervals) withDefaults() Intervals {
+	for _, f := range []struct {
+		d        *time.Duration
+		fallback time.Duration
+	}{
+		{&i.Policy, time.Hour}, {&i.Location, 24 * time.Hour}, {&i.GatewaySearch, 25 * time.Hour},
+		{&i.Heartbeat, 7 * 24 * time.Hour}, {&i.Inventory, 7 * 24 * time.Hour}, {&i.KeepAlive, 15 * time.Minute}, {&i.Retry, 30 * time.Second},
+	} {
+		if *f.d <= 0 {
+			*f.d = f.fallback
+		}
+	}
+	return i
 }
 
 // Auth is how a client proves itself, in the words of lab reports and status.
@@ -86,116 +90,139 @@ const (
 	AuthToken Auth = "token"
 )
 
-// A StepResult is what one act did.
-type StepResult struct {
-	Step string `json:"step"`
-	OK   bool   `json:"ok"`
-	// Milliseconds is how long the act took as a whole, retries included.
-	// For NotifyTest it is the round trip of the notification.
-	Milliseconds float64 `json:"ms"`
-	Detail       string  `json:"detail,omitempty"` // for people
-	// CorrelationID is that of the last request, for opencmg explain.
-	CorrelationID string `json:"correlationId,omitempty"`
-	Error         string `json:"error,omitempty"`
-}
-
-// The names of the steps.
-const (
-	StepRegister     = "register"
-	StepToken        = "token"
-	StepPolicy       = "policy"
-	StepLocation     = "location"
-	StepHeartbeat    = "heartbeat"
-	StepInventory    = "inventory"
-	StepState        = "state"
-	StepNotification = "notification"
-)
-
 // A Client is one installed agent. Its methods may be called by many
-// goroutines at once; acts on its state are taken one after the other.
+// goroutines at once.
 type Client struct {
-	cfg Config
+	cfg      Config
+	log      *slog.Logger
+	host     *HostFacts
+	identity tls.Certificate
+	pki      *tls.Certificate // nil without one
+
+	// byIdentity and byPKI show the respective certificate to servers.
+	byIdentity, byPKI *transport
+
+	changed chan struct{} // NetworkChanged; holds one
+	turn    atomic.Uint32 // which gateway comes first
+
+	// tokens serialises getting tokens, so that many requests ask once. It is
+	// taken before mu.
+	tokens sync.Mutex
+	// mu guards st, which update replaces as a whole.
+	mu sync.Mutex
+	st *state
+
+	checkpoint func(string) // tests stop the process here; nil otherwise
 }
 
 // Create makes the state directory for a new installation, or takes up the
 // one that is there with the new words: keys and client ID stay, so that a
 // device that is installed again stays the same client. It asks nobody on the
 // network.
-func Create(c Config, in *Installation) (*Client, error) { panic("to come") }
+func Create(c Config, in *Installation) (*Client, error) {
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	c = c.withDefaults()
+	st, identity, err := createState(c.StateDir, c.Host.NetBIOSName, in, c.Now())
+	if err != nil {
+		return nil, err
+	}
+	return newClient(c, st, identity)
+}
 
 // Open takes up the client in Config.StateDir. Without one the error is
 // opencmg.NotFound; damaged state is opencmg.Invalid and never replaced.
-func Open(c Config) (*Client, error) { panic("to come") }
-
-// Close lets go of idle connections.
-func (c *Client) Close() { panic("to come") }
-
-// Install does what a device must have done before it counts as installed:
-// registers, gets its token, and learns its location and policy. It stops at
-// the first step that fails; doing it again continues.
-func (c *Client) Install(ctx context.Context) ([]StepResult, error) { panic("to come") }
-
-// Register makes the device known to the site, or confirms that it is.
-func (c *Client) Register(ctx context.Context) (StepResult, error) { panic("to come") }
-
-// Token gets or renews the token that later requests carry. With a PKI
-// certificate none is needed, and one is exchanged at the token service all
-// the same, to show that it works.
-func (c *Client) Token(ctx context.Context) (StepResult, error) { panic("to come") }
-
-// Policy asks for assignments and downloads the body of every policy that is
-// new.
-func (c *Client) Policy(ctx context.Context) (StepResult, error) { panic("to come") }
-
-// Location asks for the site's information and its management points, and
-// keeps the gateways found.
-func (c *Client) Location(ctx context.Context) (StepResult, error) { panic("to come") }
-
-// Heartbeat sends discovery data (DDR).
-func (c *Client) Heartbeat(ctx context.Context) (StepResult, error) { panic("to come") }
-
-// Inventory sends a full hardware inventory.
-func (c *Client) Inventory(ctx context.Context) (StepResult, error) { panic("to come") }
-
-// StateMessage sends state messages.
-func (c *Client) StateMessage(ctx context.Context, states ...ccm.StateMessage) (StepResult, error) {
-	panic("to come")
+func Open(c Config) (*Client, error) {
+	c = c.withDefaults()
+	st, identity, err := openState(c.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	return newClient(c, st, identity)
 }
 
-// NotifyTest opens a notification channel, asks the management point to notify
-// this very client, and measures the round trip.
-func (c *Client) NotifyTest(ctx context.Context) (StepResult, error) { panic("to come") }
+func (c Config) withDefaults() Config {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Host == nil {
+		c.Host = DetectHost(context.Background())
+	}
+	if c.FastChannelPort == 0 {
+		c.FastChannelPort = 10123
+	}
+	c.Intervals = c.Intervals.withDefaults()
+	return c
+}
 
-// Run keeps the client at work until ctx ends: notification channel, policy,
-// location, heartbeat, inventory and token renewal, jittered and repeated. It
-// returns nil when ctx ended.
-func (c *Client) Run(ctx context.Context) error { panic("to come") }
+func newClient(cfg Config, st *state, identity tls.Certificate) (*Client, error) {
+	c := &Client{cfg: cfg, log: cfg.Log, host: cfg.Host, identity: identity, st: st, changed: make(chan struct{}, 1)}
+	if cfg.CertFile != "" || cfg.KeyFile != "" {
+		pair, err := pki.LoadKeyPair(cfg.CertFile, cfg.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("PKI client certificate: %w", err)
+		}
+		c.pki = &pair
+	}
+	pool, err := roots(cfg.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	d := newDialer(cfg.ConnectTo, cfg.Now)
+	var rev *revocation
+	if !st.Installation.NoCRLCheck {
+		rev = newRevocation(d, cfg.Now)
+	}
+	c.byIdentity = newTransport(&c.identity, pool, rev, d, c.log)
+	if c.pki != nil {
+		c.byPKI = newTransport(c.pki, pool, rev, d, c.log)
+	}
+	return c, nil
+}
+
+// Close lets go of idle connections.
+func (c *Client) Close() {
+	c.byIdentity.close()
+	if c.byPKI != nil {
+		c.byPKI.close()
+	}
+}
+
+// state returns the current state, which nobody changes.
+func (c *Client) state() *state {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.st
+}
+
+// update changes the state on disk and then in memory.
+func (c *Client) update(f func(*state)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := c.st.clone()
+	f(next)
+	if err := next.save(c.cfg.StateDir); err != nil {
+		return err
+	}
+	c.st = next
+	return nil
+}
+
+func (c *Client) at(point string) {
+	if c.checkpoint != nil {
+		c.checkpoint(point)
+	}
+}
 
 // NetworkChanged tells a running client that addresses or routes changed. It
 // looks anew where it is (cmg-behaviour K5). It never blocks.
-func (c *Client) NetworkChanged() {}
-
-// Status tells what the client knows about itself, without asking anybody.
-func (c *Client) Status() Status { panic("to come") }
-
-// Status is the answer to "opencmg client status".
-type Status struct {
-	Location        string           `json:"location"` // "Currently intranet" or "Currently Internet"
-	ClientID        opencmg.ClientID `json:"clientId,omitempty"`
-	Auth            Auth             `json:"auth"`
-	Approval        string           `json:"approval"`
-	Site            opencmg.SiteCode `json:"site,omitempty"`
-	Gateway         string           `json:"gateway,omitempty"`         // in use, e.g. gw.example.com/CCM_Proxy_MutualAuth/8
-	Gateways        []string         `json:"gateways,omitempty"`        // all known
-	ManagementPoint string           `json:"managementPoint,omitempty"` // inside, in use
-	TokenExpires    time.Time        `json:"tokenExpires,omitzero"`
-	LastPolicy      time.Time        `json:"lastPolicy,omitzero"`
-	Policies        int              `json:"policies"`
-	LastLocation    time.Time        `json:"lastLocation,omitzero"`
-	LastHeartbeat   time.Time        `json:"lastHeartbeat,omitzero"`
-	LastInventory   time.Time        `json:"lastInventory,omitzero"`
-	StateDir        string           `json:"stateDir"`
+func (c *Client) NetworkChanged() {
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
 }
-
-// String is the status as lines for people.
-func (s Status) String() string { panic("to come") }

@@ -1,0 +1,233 @@
+package client
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/ccm"
+)
+
+// This file decides who the client is to the site, and keeps its tokens. The
+// acts themselves are in steps.go.
+//
+// Messages are always signed with the identity of the state directory, for PKI
+// clients too: the PKI certificate may be renewed by others at any time, and
+// the site must not lose its client over that. What a PKI certificate proves,
+// it proves in the TLS handshake.
+
+// ccmTokenMargin is how long before its end a CCM token is replaced.
+const ccmTokenMargin = 30 * time.Minute
+
+// Auth returns the way in which the client proves itself now (cmg-behaviour
+// K23).
+func (c *Client) Auth() Auth {
+	if c.pki != nil {
+		if err := usable(c.pki.Leaf, c.cfg.Now()); err == nil {
+			return AuthPKI
+		} else {
+			c.log.Warn("the PKI certificate can not be used", "component", "ClientIDManagerStartup", "err", err)
+		}
+	}
+	if c.cfg.Entra != nil {
+		return AuthEntra
+	}
+	return AuthToken
+}
+
+// usable checks what a server would check too, to say why here.
+func usable(cert *x509.Certificate, now time.Time) error {
+	switch {
+	case now.Before(cert.NotBefore):
+		return opencmg.Errorf(opencmg.Invalid, "certificate %q is not valid before %s; check the clock", cert.Subject, cert.NotBefore.UTC().Format(time.RFC3339))
+	case now.After(cert.NotAfter):
+		return opencmg.Errorf(opencmg.Invalid, "certificate %q ran out at %s; renew it", cert.Subject, cert.NotAfter.UTC().Format(time.RFC3339))
+	case cert.KeyUsage != 0 && cert.KeyUsage&x509.KeyUsageDigitalSignature == 0:
+		return opencmg.Errorf(opencmg.Invalid, "certificate %q has no digital signature usage", cert.Subject)
+	case len(cert.ExtKeyUsage) > 0 && !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth) && !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageAny):
+		return opencmg.Errorf(opencmg.Invalid, "certificate %q has no client authentication usage", cert.Subject)
+	}
+	return nil
+}
+
+// A route is one way to a management point.
+type route struct {
+	base     string // URL of the management point's root, without a slash at the end
+	internet bool
+	auth     Auth
+	t        *transport
+	gateway  InternetMP // when internet
+}
+
+// byToken reports whether requests on this route carry a token.
+func (r *route) byToken() bool { return r.internet && r.auth != AuthPKI }
+
+// routes lists the ways to the site, the best first: inside, the management
+// point that answered; outside, every gateway, starting with a different one
+// each time (cmg-behaviour K6).
+func (c *Client) routes() ([]route, error) {
+	st := c.state()
+	auth := c.Auth()
+	t := c.byIdentity
+	if auth == AuthPKI {
+		t = c.byPKI
+	}
+	if st.Intranet && st.MP != "" {
+		return []route{{base: st.MP, auth: auth, t: t}}, nil
+	}
+	var out []route
+	for _, g := range st.gateways() {
+		base := g.ServerAuthURL()
+		if auth == AuthPKI {
+			base = g.MutualAuthURL()
+		}
+		out = append(out, route{base: base, internet: true, auth: auth, t: t, gateway: g})
+	}
+	if len(out) == 0 {
+		// Nothing is known out here; the inside ones are worth a try.
+		for _, mp := range st.managementPoints() {
+			out = append(out, route{base: mp, auth: auth, t: t})
+		}
+	}
+	if len(out) == 0 {
+		return nil, opencmg.Errorf(opencmg.NotFound, "no gateway and no management point is known; install with CCMHOSTNAME= or /mp:")
+	}
+	if n := len(out); n > 1 {
+		i := int(c.turn.Add(1)) % n
+		out = append(slices.Clone(out[i:]), out[:i]...)
+	}
+	return out, nil
+}
+
+// send makes a call for each route in turn until one succeeds. A refused CCM
+// token is replaced once.
+func (c *Client) send(ctx context.Context, need tokenNeed, build func(r *route) (*call, error)) (*answer, *route, error) {
+	routes, err := c.routes()
+	if err != nil {
+		return nil, nil, err
+	}
+	var last error
+	for i := range routes {
+		r := &routes[i]
+		for renewed := false; ; renewed = true {
+			a, err := c.sendOn(ctx, r, need, build)
+			if err == nil {
+				return a, r, nil
+			}
+			last = err
+			if renewed || r.auth != AuthEntra || !r.internet || need == noToken || !errors.Is(err, opencmg.Unauthorized) {
+				break
+			}
+			if err := c.update(func(s *state) { s.CCMToken = nil }); err != nil {
+				return nil, nil, err
+			}
+		}
+		if ctx.Err() != nil || !errors.Is(last, opencmg.Unavailable) && !errors.Is(last, opencmg.Timeout) {
+			break
+		}
+	}
+	return nil, nil, last
+}
+
+func (c *Client) sendOn(ctx context.Context, r *route, need tokenNeed, build func(r *route) (*call, error)) (*answer, error) {
+	q, err := build(r)
+	if err != nil {
+		return nil, err
+	}
+	if r.byToken() && need != noToken {
+		if q.bearer, err = c.bearer(ctx, r, need); err != nil {
+			return nil, err
+		}
+	}
+	return r.t.do(ctx, q)
+}
+
+// tokenNeed says which token a request carries when it goes by token.
+type tokenNeed int
+
+const (
+	noToken     tokenNeed = iota
+	anyToken              // registration and what follows at once: a bulk token serves as well
+	clientProof           // a token that names the registered client
+)
+
+// bearer returns the token for a request, getting or renewing a CCM token if
+// needed.
+func (c *Client) bearer(ctx context.Context, r *route, need tokenNeed) (Secret, error) {
+	now := c.cfg.Now()
+	if r.auth == AuthEntra {
+		t, err := c.ccmToken(ctx, r, need)
+		if err != nil {
+			return "", err
+		}
+		return t.Token, nil
+	}
+	st := c.state()
+	if t := st.ClientToken; t != nil && now.Before(t.Expires) {
+		return t.Token, nil
+	}
+	if t := st.Installation.RegistrationToken; t != "" && need == anyToken {
+		return t, nil
+	}
+	if t := st.ClientToken; t != nil {
+		return "", opencmg.Errorf(opencmg.Unauthorized, "this client's token ran out at %s without being renewed; bring the device inside once, or install again with a new /regtoken:", t.Expires.UTC().Format(time.RFC3339))
+	}
+	if st.Installation.RegistrationToken != "" {
+		return "", opencmg.Errorf(opencmg.Unauthorized, "this client has no token of its own yet; it must register first")
+	}
+	return "", opencmg.Errorf(opencmg.Unauthorized, "this device can not prove itself: it has no PKI certificate, no Entra identity and no token; install with /regtoken:, or give it one of the others")
+}
+
+// ccmToken returns a CCM token with enough time left, exchanging an Entra token
+// at the management point's token service when there is none. After
+// registration the token must name the client, so one from before is replaced
+// (cmg-behaviour K21).
+func (c *Client) ccmToken(ctx context.Context, r *route, need tokenNeed) (*siteToken, error) {
+	c.tokens.Lock()
+	defer c.tokens.Unlock()
+	st := c.state()
+	if t := st.CCMToken; t != nil && c.cfg.Now().Add(ccmTokenMargin).Before(t.Expires) && (need == anyToken || t.ClientID == st.ClientID) {
+		return t, nil
+	}
+	t, _, err := c.exchange(ctx, r)
+	return t, err
+}
+
+// exchange gets a CCM token from CCM_STS (wire.md 2.4) with an Entra token, or
+// by PKI certificate. The caller holds c.tokens.
+func (c *Client) exchange(ctx context.Context, r *route) (*siteToken, *answer, error) {
+	log := c.log.With("component", "ADALOperationProvider")
+	q := &call{method: http.MethodPost, url: r.base + ccm.PathSTS, component: "CcmMessaging"}
+	if r.auth == AuthEntra {
+		want, err := c.entraRequest(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		token, err := c.cfg.Entra.EntraToken(ctx, want)
+		if err != nil {
+			return nil, nil, err
+		}
+		log.Info("got a token from Entra", "tenant", want.TenantID, "resource", want.ResourceURI)
+		q.bearer = Secret(token)
+	}
+	a, err := r.t.do(ctx, q)
+	if err != nil {
+		return nil, nil, err
+	}
+	reply, err := ccm.ParseTokenReply(a.body)
+	if err != nil {
+		return nil, nil, err
+	}
+	t := &siteToken{Token: Secret(reply.AccessToken), ID: reply.ID, Expires: c.cfg.Now().Add(time.Duration(reply.ExpiresIn) * time.Second), ClientID: reply.ClientID}
+	c.at("token received")
+	if err := c.update(func(s *state) { s.CCMToken = t }); err != nil {
+		return nil, nil, err
+	}
+	c.at("token saved")
+	log.Info("got a CCM token", "expires", t.Expires.UTC().Format(time.RFC3339), "client", string(t.ClientID))
+	return t, a, nil
+}

@@ -1,0 +1,202 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/ccm"
+)
+
+// Client notification (wire.md 9): inside the network over a TCP connection,
+// through a gateway over one held HTTP request after the other.
+
+const (
+	notifyComponent = "CcmNotificationAgent"
+	holdMargin      = 45 * time.Second // beyond the keep-alive, for the answer to arrive
+	signInTimeout   = 20 * time.Second
+)
+
+// A listener is told what happens on a notification channel. Its functions are
+// called one at a time, by the goroutine that listens.
+type listener struct {
+	// ready is called once the server knows of the channel; may be nil.
+	ready func()
+	// task takes a task and returns the code for the server, 0 for success. It
+	// must not block for long.
+	task func(ccm.Task) int
+}
+
+// listen keeps one notification channel open until it fails or ctx ends.
+func (c *Client) listen(ctx context.Context, l listener) error {
+	id, err := c.registered()
+	if err != nil {
+		return err
+	}
+	if st := c.state(); st.Intranet && st.MP != "" {
+		err := c.listenTCP(ctx, id, st.MP, l)
+		if ctx.Err() != nil {
+			return err
+		}
+		c.log.Info("the fast channel can not be used; HTTP takes its place", "component", notifyComponent, "err", err)
+	}
+	return c.listenHTTP(ctx, id, l)
+}
+
+func (c *Client) signIn(id opencmg.ClientID) ccm.SignIn {
+	return ccm.SignIn{Time: c.cfg.Now(), ClientID: id, ClientVersion: AgentVersion}
+}
+
+// listenTCP speaks the framing of wire.md 9.2 with the management point.
+func (c *Client) listenTCP(ctx context.Context, id opencmg.ClientID, mp string, l listener) error {
+	u, err := url.Parse(mp)
+	if err != nil {
+		return err
+	}
+	raw, err := c.byIdentity.dial.dial(ctx, "tcp", net.JoinHostPort(u.Hostname(), strconv.Itoa(c.cfg.FastChannelPort)))
+	if err != nil {
+		return err
+	}
+	conn := tls.Client(raw, c.byIdentity.tlsFor(u.Hostname()))
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	conn.SetDeadline(time.Now().Add(signInTimeout))
+	if _, err := conn.Write(c.signIn(id).Frame().Append(nil)); err != nil {
+		return fmt.Errorf("fast channel: sign in: %w", err)
+	}
+	f, err := ccm.ReadFrame(conn)
+	if err != nil {
+		return fmt.Errorf("fast channel: sign in: %w", err)
+	}
+	if f.Type != ccm.FrameSignInConfirm {
+		return opencmg.Errorf(opencmg.Invalid, "fast channel: the server answered the sign-in with frame type %d", f.Type)
+	}
+	c.log.Info("signed in to the fast channel", "component", notifyComponent, "management_point", u.Host)
+	if l.ready != nil {
+		l.ready()
+	}
+
+	// One goroutine writes keep-alives beside the answers of the reader.
+	var mu sync.Mutex
+	write := func(f ccm.Frame) error {
+		mu.Lock()
+		defer mu.Unlock()
+		conn.SetWriteDeadline(time.Now().Add(signInTimeout))
+		_, err := conn.Write(f.Append(nil))
+		return err
+	}
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(done)
+	wg.Go(func() {
+		ticker := time.NewTicker(c.cfg.Intervals.KeepAlive)
+		defer ticker.Stop()
+		for {
+			if err := write(c.signIn(id).KeepAlive()); err != nil {
+				conn.Close()
+				return
+			}
+			select {
+			case <-ticker.C:
+			case <-done:
+				return
+			}
+		}
+	})
+	conn.SetReadDeadline(time.Time{})
+	for {
+		f, err := ccm.ReadFrame(conn)
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("fast channel: %w", err)
+		}
+		if f.Type != ccm.FrameRequest {
+			continue
+		}
+		answer, err := c.take(f, l)
+		if err != nil {
+			return err
+		}
+		if err := write(answer.Frame()); err != nil {
+			return fmt.Errorf("fast channel: answer a task: %w", err)
+		}
+	}
+}
+
+// listenHTTP speaks the form of wire.md 9.3: a LogIn, then held requests.
+func (c *Client) listenHTTP(ctx context.Context, id opencmg.ClientID, l listener) error {
+	a, r, err := c.send(ctx, clientProof, func(r *route) (*call, error) {
+		return &call{method: ccm.MethodCCMPost, url: r.base + ccm.PathNotification + "?RequestType=LogIn", contentType: "application/x-www-form-urlencoded", component: notifyComponent}, nil
+	})
+	if err != nil {
+		return fmt.Errorf("notification: log in: %w", err)
+	}
+	session, err := ccm.ParseLogIn(a.body)
+	if err != nil {
+		return err
+	}
+	c.log.Info("logged in to notification over HTTP", "component", notifyComponent, "url", r.base, "request_id", a.correlationID)
+	if l.ready != nil {
+		l.ready()
+	}
+	keepAlive := c.cfg.Intervals.KeepAlive
+	frame := c.signIn(id).Frame()
+	for {
+		began := time.Now()
+		a, err := c.sendOn(ctx, r, clientProof, func(r *route) (*call, error) {
+			body, err := ccm.ContinueRequest{KeepAlive: keepAlive, Session: session, Frame: frame, SourceID: id}.Encode(c.key())
+			return &call{
+				method: ccm.MethodCCMPost, url: r.base + ccm.PathNotification + "?RequestType=Continue", contentType: "text/plain;charset=utf-8",
+				body: body, component: notifyComponent, timeout: keepAlive + holdMargin,
+			}, err
+		})
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("notification: %w", err)
+		}
+		frame = c.signIn(id).KeepAlive()
+		rest := a.body
+		for len(rest) > 0 {
+			var f ccm.Frame
+			if f, rest, err = ccm.ParseFrame(rest); err != nil {
+				return fmt.Errorf("notification: %w", err)
+			}
+			if f.Type != ccm.FrameRequest {
+				continue
+			}
+			answer, err := c.take(f, l)
+			if err != nil {
+				return err
+			}
+			frame = answer.Frame()
+		}
+		if len(a.body) == 0 && time.Since(began) < min(time.Second, keepAlive/2) {
+			// A server that does not hold must not be asked in a tight loop.
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+}
+
+func (c *Client) take(f ccm.Frame, l listener) (ccm.TaskResponse, error) {
+	t, err := ccm.ParseTask(f)
+	if err != nil {
+		return ccm.TaskResponse{}, err
+	}
+	c.log.Info("task received", "component", notifyComponent, "pushid", t.PushID, "taskid", t.TaskID, "taskguid", t.TaskGUID, "tasktype", t.Type)
+	return ccm.TaskResponse{Time: c.cfg.Now(), PushID: t.PushID, TaskID: t.TaskID, ReturnCode: l.task(t)}, nil
+}

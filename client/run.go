@@ -1,0 +1,258 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/ccm"
+)
+
+const (
+	// lookInterval is how often Run looks at clock and network addresses, so
+	// that it notices a device that slept or moved.
+	lookInterval = time.Minute
+	maxRetry     = 15 * time.Minute
+	unknownTask  = 1 // return code for a task this client does not know
+)
+
+// A duty is something that Run does again and again.
+type duty struct {
+	name     string
+	interval time.Duration
+	last     func(*state) time.Time // the last success
+	act      func(context.Context) (StepResult, error)
+	// wanted says whether the duty applies now; nil means always.
+	wanted func(*state) bool
+
+	next    time.Time
+	failure int // in a row
+}
+
+// Run keeps the client at work until ctx ends: registration, notification
+// channel, policy, location, heartbeat, inventory and token renewal, jittered
+// and repeated. Tasks that the site pushes are done at once. It returns nil
+// when ctx ended.
+func (c *Client) Run(ctx context.Context) error {
+	c.log.Info("client starts", "component", "ClientIDManagerStartup", "auth", string(c.Auth()), "client", string(c.state().ClientID))
+	pushed := make(chan int, 16)
+	restart := make(chan struct{}, 1)
+	var wg sync.WaitGroup
+	wg.Go(func() { c.keepListening(ctx, pushed, restart) })
+	defer wg.Wait()
+
+	duties := c.duties()
+	addresses := networkAddresses()
+	where := c.Locate(ctx)
+	for ctx.Err() == nil {
+		c.search(ctx)
+		for i := range duties {
+			c.doDuty(ctx, &duties[i])
+		}
+		timer := time.NewTimer(c.untilNext(duties))
+		look := false
+		select {
+		case <-ctx.Done():
+		case task := <-pushed:
+			c.doTask(duties, task)
+		case <-c.changed:
+			look = true
+		case <-timer.C:
+			if now := networkAddresses(); now != addresses {
+				addresses, look = now, true
+			}
+			// A management point that fell silent may mean that we left.
+			look = look || slices.ContainsFunc(duties, func(d duty) bool { return d.failure > 0 })
+		}
+		timer.Stop()
+		if look && ctx.Err() == nil {
+			c.log.Info("looking where this device is", "component", "ClientLocation")
+			c.byIdentity.close()
+			if now := c.Locate(ctx); now != where {
+				where = now
+				select {
+				case restart <- struct{}{}:
+				default:
+				}
+				for i := range duties {
+					if duties[i].name == StepLocation {
+						duties[i].next = time.Time{}
+					}
+				}
+			}
+		}
+	}
+	c.log.Info("client stops", "component", "ClientIDManagerStartup")
+	return nil
+}
+
+// duties lists them in the order in which a new client needs them.
+func (c *Client) duties() []duty {
+	i := c.cfg.Intervals
+	registered := func(s *state) bool { return s.ClientID != "" && s.Approval.Trusted() }
+	byToken := func(s *state) bool { return registered(s) && !s.Intranet && c.Auth() == AuthToken }
+	return []duty{
+		{name: StepRegister, interval: i.Heartbeat, last: func(s *state) time.Time { return s.Registered }, act: c.Register,
+			wanted: func(s *state) bool { return !registered(s) }},
+		{name: StepToken, last: c.tokenDue, act: c.Token, wanted: byToken},
+		// A start of the service asks anew (cmg-behaviour K2).
+		{name: StepLocation, interval: i.Location, act: c.Location, wanted: registered},
+		{name: StepPolicy, interval: i.Policy, last: func(s *state) time.Time { return s.LastPolicy }, act: c.Policy, wanted: registered},
+		{name: StepHeartbeat, interval: i.Heartbeat, last: func(s *state) time.Time { return s.LastHeartbeat }, act: c.Heartbeat, wanted: registered},
+		{name: StepInventory, interval: i.Inventory, last: func(s *state) time.Time { return s.LastInventory }, act: c.Inventory, wanted: registered},
+	}
+}
+
+// tokenDue is when the client token must be renewed; the zero time when there
+// is none.
+func (c *Client) tokenDue(s *state) time.Time {
+	if s.ClientToken == nil || s.ClientToken.ClientID != s.ClientID {
+		return time.Time{}
+	}
+	return s.ClientToken.Renew
+}
+
+func (c *Client) doDuty(ctx context.Context, d *duty) {
+	st := c.state()
+	if ctx.Err() != nil || d.wanted != nil && !d.wanted(st) {
+		return
+	}
+	now := c.cfg.Now()
+	if d.next.IsZero() && d.last != nil && !d.last(st).IsZero() {
+		d.next = d.last(st).Add(jitter(d.interval))
+	}
+	// A clock that was set back must not put a duty off for years.
+	if now.Before(d.next) && (d.interval == 0 || d.next.Sub(now) <= 2*d.interval) {
+		return
+	}
+	_, err := d.act(ctx)
+	now = c.cfg.Now()
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		d.failure++
+		d.next = now.Add(jitter(min(c.cfg.Intervals.Retry<<min(d.failure-1, 10), maxRetry)))
+	case d.interval == 0:
+		d.failure, d.next = 0, d.last(c.state())
+	default:
+		d.failure, d.next = 0, now.Add(jitter(d.interval))
+	}
+}
+
+// untilNext is how long nothing is due.
+func (c *Client) untilNext(duties []duty) time.Duration {
+	wait := lookInterval
+	now, st := c.cfg.Now(), c.state()
+	for _, d := range duties {
+		if (d.wanted == nil || d.wanted(st)) && !d.next.IsZero() {
+			wait = min(wait, d.next.Sub(now))
+		}
+	}
+	return max(wait, 10*time.Millisecond)
+}
+
+// doTask brings forward the duty that a pushed task asks for.
+func (c *Client) doTask(duties []duty, task int) {
+	name := map[int]string{ccm.TaskMachinePolicy: StepPolicy, ccm.TaskHardwareInventory: StepInventory, ccm.TaskDiscovery: StepHeartbeat}[task]
+	for i := range duties {
+		if duties[i].name == name {
+			duties[i].next = time.Unix(1, 0) // long due
+		}
+	}
+}
+
+// keepListening holds a notification channel open and makes a new one when it
+// breaks or the client moved.
+func (c *Client) keepListening(ctx context.Context, pushed chan<- int, restart <-chan struct{}) {
+	failure := 0
+	for ctx.Err() == nil {
+		one, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			select {
+			case <-restart:
+				cancel()
+			case <-one.Done():
+			}
+		})
+		err := c.listen(one, listener{ready: func() { failure = 0 }, task: func(t ccm.Task) int {
+			switch t.Type {
+			case ccm.TaskTest:
+			case ccm.TaskMachinePolicy, ccm.TaskHardwareInventory, ccm.TaskDiscovery:
+				select {
+				case pushed <- t.Type:
+				default: // as many wait already; one of them will do
+				}
+			default:
+				return unknownTask
+			}
+			return 0
+		}})
+		moved := one.Err() != nil
+		cancel()
+		wg.Wait()
+		if ctx.Err() != nil {
+			return
+		}
+		wait := jitter(min(c.cfg.Intervals.Retry<<min(failure, 10), maxRetry))
+		switch {
+		case moved:
+			wait = 0
+		case errors.Is(err, opencmg.Conflict), errors.Is(err, opencmg.Forbidden):
+			wait = jitter(c.cfg.Intervals.Retry) // not registered or approved yet
+		default:
+			if failure == 0 {
+				wait = jitter(time.Second)
+			}
+			failure++
+			c.log.Warn("notification channel is lost; it is opened again", "component", notifyComponent, "wait", wait, "err", err)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+		case <-restart:
+			timer.Stop()
+		}
+	}
+}
+
+// search looks for a gateway when none is known (cmg-behaviour K5).
+func (c *Client) search(ctx context.Context) {
+	st := c.state()
+	if st.Intranet || len(st.gateways()) > 0 || len(st.Installation.GatewayURLs) == 0 || c.cfg.Now().Sub(st.LastSearch) < c.cfg.Intervals.GatewaySearch && !st.LastSearch.IsZero() {
+		return
+	}
+	if err := c.searchGateways(ctx); err != nil && ctx.Err() == nil {
+		c.log.Warn("no gateway was found", "component", "LocationServices", "err", err)
+	}
+}
+
+// jitter spreads clients: 90 to 110 percent of d.
+func jitter(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return d*9/10 + rand.N(d/5+1)
+}
+
+// networkAddresses is a picture of the addresses of this device.
+func networkAddresses() string {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return ""
+	}
+	var out []string
+	for _, a := range list {
+		out = append(out, a.String())
+	}
+	slices.Sort(out)
+	return strings.Join(out, " ")
+}
