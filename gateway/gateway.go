@@ -9,23 +9,46 @@
 // connection point delivers over its tunnel; the last one is kept in the state
 // directory and serves from the next start on.
 //
+// To follow a request, read edge.go (who is calling), forward.go (which
+// endpoint, which tunnel) and relay.go (the answer).
+//
 // An instance stores nothing about clients. It does not choose its own name,
 // obtain its server certificate, or write log files: the command does that.
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/http2"
 
 	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/internal/web"
+	"github.com/opencmg/opencmg/pki"
+	"github.com/opencmg/opencmg/tunnel"
 )
+
+// Log files that the records of an instance belong to (cmg-behaviour G50).
+const (
+	componentService = "CMGService"
+	componentHandler = "CMGHttpHandler"
+)
+
+// recordsKept is how many requests "opencmg explain" can look back.
+const recordsKept = 20_000
 
 // A Config says which instance a [Server] is. It holds what the bootstrap
 // document says; everything else comes with the published configuration.
@@ -44,16 +67,19 @@ type Config struct {
 	// TunnelCertificate is this instance's certificate of the site CA. Its
 	// URI is opencmg.GatewayInstanceURI.
 	TunnelCertificate tls.Certificate
-	// GetCertificate returns the server authentication certificate. It is
-	// called for every handshake, so another one may take its place at any
-	// time.
+	// GetCertificate returns the server authentication certificate, with its
+	// Leaf. It is called for every handshake, so another one may take its
+	// place at any time.
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// StateDir keeps the last published configuration and the CRLs; it must
 	// exist. Empty keeps nothing.
 	StateDir string
 	// HTTP fetches CRLs and the signing keys of Entra tenants; nil means a
-	// client with a timeout of 15 s.
+	// client without a proxy.
 	HTTP *http.Client
+	// DrainTimeout bounds the wait for requests in flight when Serve's context
+	// ends; default 10 s.
+	DrainTimeout time.Duration
 	// Log receives records; nil discards them.
 	Log *slog.Logger
 	// Registry receives the metrics; nil means one of the server's own.
@@ -77,22 +103,226 @@ type Listeners struct {
 
 // A Server is one gateway instance.
 type Server struct {
-	cfg Config
-	log *slog.Logger
+	cfg   Config
+	log   *slog.Logger
+	where string // for records
+
+	ctx    context.Context // of everything Serve started; ends last
+	cancel context.CancelFunc
+
+	snap     atomic.Pointer[snapshot] // never nil
+	applying sync.Mutex               // held while a configuration is applied
+	crl      *pki.CRLCache
+	jwks     *pki.JWKSCache
+
+	edgeTLS, tunnelTLS *tls.Config
+	lastCert           atomic.Pointer[tls.Certificate]
+	http2              *http2.Server
+	http2Base          *http.Server
+
+	began       time.Time
+	tick        atomic.Int64 // milliseconds since began, as of the last sweep
+	watches     watches
+	roster      roster
+	connections atomic.Int64
+	inFlight    atomic.Int64
+	anonymous   rateLimiter
+	metrics     *metrics
+	traffic     trafficTable
+	records     *web.Records
+
+	draining atomic.Bool
+	closing  chan struct{}  // closed when accepting ends
+	clients  sync.WaitGroup // client connections
+	wg       sync.WaitGroup // tunnels and everything else
 }
 
 // New checks the configuration and loads the last published configuration from
 // the state directory. A damaged one is reported in the log and ignored; the
 // next connection point brings another.
 func New(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, log: cfg.Log}
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Registry == nil {
+		cfg.Registry = prometheus.NewRegistry()
+	}
+	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, 10*time.Second)
+	s := &Server{
+		cfg: cfg, log: cfg.Log.With("gateway", cfg.Gateway, "instance", cfg.Instance),
+		where:   fmt.Sprintf("%s/%d", cfg.Gateway, cfg.Instance),
+		began:   time.Now(),
+		records: web.NewRecords(recordsKept),
+		closing: make(chan struct{}),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	var err error
+	if s.metrics, err = newMetrics(cfg.Registry); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	s.metrics.certificate("tunnel", &cfg.TunnelCertificate)
+	s.traffic = trafficTable{m: s.metrics, all: map[string]*traffic{}}
+	s.roster = roster{s: s, turns: map[string]*atomic.Uint32{}}
+	s.roster.rebuild()
+	crl := pki.CRLConfig{HTTP: cfg.HTTP, Log: s.log}
+	if cfg.StateDir != "" {
+		crl.Dir = filepath.Join(cfg.StateDir, "crl")
+		if err := os.MkdirAll(crl.Dir, 0o700); err != nil {
+			return nil, &opencmg.Error{Kind: opencmg.Invalid, Msg: fmt.Sprintf("state directory %s can not be written: check that it exists and belongs to this user", cfg.StateDir), Err: err}
+		}
+	}
+	s.crl = pki.NewCRLCache(crl)
+	s.jwks = pki.NewJWKSCache(pki.JWKSConfig{HTTP: cfg.HTTP, Log: s.log})
+	s.tunnelTLS = pki.TunnelServerTLS(cfg.SiteCA, cfg.TunnelCertificate, cfg.Site)
+	s.tunnelTLS.NextProtos = []string{tunnel.ALPNTCPTLS, tunnel.ALPNHTTPS}
+	s.tunnelTLS.DynamicRecordSizingDisabled = true
+	s.edgeTLS = s.serverTLS()
+	if s.http2, s.http2Base, err = newHTTP2(); err != nil {
+		return nil, fmt.Errorf("set up HTTP/2: %w", err)
+	}
+	s.snap.Store(s.emptySnapshot())
+	s.load()
 	return s, nil
 }
 
-// Serve accepts clients and tunnels until ctx ends, then drains: it stops
-// accepting, tells the tunnels, lets requests in flight finish for a limited
-// time, and closes. It returns when everything it started has ended. Serve may
-// be called once.
-func (s *Server) Serve(ctx context.Context, l Listeners) error {
-	return errors.New("gateway: not yet built")
+func (c *Config) validate() error {
+	switch {
+	case c.Gateway == "" || c.ServiceName == "":
+		return opencmg.Errorf(opencmg.Invalid, "gateway: Gateway and ServiceName must be set")
+	case c.Instance < 0 || c.Instance >= opencmg.MaxInstances:
+		return opencmg.Errorf(opencmg.Invalid, "gateway: instance %d: must be 0 to %d", c.Instance, opencmg.MaxInstances-1)
+	case c.SiteCA == nil || len(c.TunnelCertificate.Certificate) == 0 || c.GetCertificate == nil:
+		return opencmg.Errorf(opencmg.Invalid, "gateway: SiteCA, TunnelCertificate and GetCertificate must be set")
+	}
+	return c.Site.Validate()
 }
+
+// Ready returns nil while the instance can serve requests, and otherwise says
+// what is missing.
+func (s *Server) Ready() error {
+	switch {
+	case s.draining.Load():
+		return errors.New("the instance is shutting down")
+	case s.snap.Load().cfg == nil:
+		return errors.New("no published configuration yet: no connection point has delivered one")
+	}
+	return s.roster.ready()
+}
+
+// Serve accepts clients and tunnels until ctx ends, then drains: it stops
+// accepting, tells the tunnels, lets requests in flight finish for
+// Config.DrainTimeout, and closes. It returns when everything it started has
+// ended. Serve may be called once.
+func (s *Server) Serve(ctx context.Context, l Listeners) error {
+	if l.HTTPS == nil {
+		return opencmg.Errorf(opencmg.Invalid, "gateway: the HTTPS listener must be set")
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var accepting sync.WaitGroup
+	listen := func(ln net.Listener, wg *sync.WaitGroup, serve func(net.Conn)) {
+		if ln == nil {
+			return
+		}
+		accepting.Go(func() {
+			if err := s.accept(ln, wg, serve); err != nil {
+				stop(err)
+			}
+		})
+	}
+	sweeping := make(chan struct{})
+	var background sync.WaitGroup
+	background.Go(func() { s.sweeper(sweeping) })
+	s.wg.Go(func() { s.crl.Run(s.ctx) })
+	s.wg.Go(func() { s.jwks.Run(s.ctx) })
+	s.wg.Go(s.summaries)
+	if l.Private != nil {
+		p := &web.Private{Records: s.records, Registry: s.cfg.Registry, Ready: s.Ready, Log: s.log}
+		s.wg.Go(func() {
+			if err := p.Serve(s.ctx, l.Private); err != nil {
+				stop(fmt.Errorf("private listener: %w", err))
+			}
+		})
+	}
+	listen(l.HTTPS, &s.clients, s.serveHTTPS)
+	listen(l.TunnelTCP, &s.wg, s.serveTunnelTCP)
+	listen(l.TunnelHTTPS, &s.wg, s.serveTunnelTCP)
+	s.log.Info("instance started", "component", componentService, "address", l.HTTPS.Addr().String(), "configuration", s.snap.Load().version())
+	<-ctx.Done()
+
+	s.log.Info("instance stops", "component", componentService)
+	s.draining.Store(true)
+	close(s.closing)
+	for _, ln := range []net.Listener{l.HTTPS, l.TunnelTCP, l.TunnelHTTPS} {
+		if ln != nil {
+			ln.Close()
+		}
+	}
+	accepting.Wait()
+	s.drain()
+	s.cancel()
+	s.wg.Wait()
+	close(sweeping)
+	background.Wait()
+	s.traffic.summarize(s.log)
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// drain ends client connections and tunnels: idle ones and held requests at
+// once, others when they are done or the time is over.
+func (s *Server) drain() {
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.DrainTimeout)
+	defer cancel()
+	s.wg.Go(func() { s.closeHTTP2(ctx) })
+	s.wg.Go(func() { s.roster.drain(ctx) })
+	gone := make(chan struct{})
+	go func() {
+		s.clients.Wait()
+		close(gone)
+	}()
+	// A connection may become idle, and a request held, after a look at it, so
+	// look again until nobody is left.
+	t := time.NewTicker(100 * time.Millisecond)
+	defer t.Stop()
+	for late := false; ; {
+		s.interruptAll(causeShutdown, func(w *watch, p phase) bool {
+			if late {
+				w.conn.SetReadDeadline(aLongTimeAgo)
+				w.conn.SetWriteDeadline(aLongTimeAgo)
+				return true
+			}
+			return p == phaseIdle || p == phaseWait && w.held()
+		})
+		select {
+		case <-gone:
+			cancel()
+			return
+		case <-ctx.Done():
+			late = true
+			<-t.C
+		case <-t.C:
+		}
+	}
+}
+
+func (s *Server) summaries() {
+	t := time.NewTicker(summaryInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-t.C:
+			s.traffic.summarize(s.log)
+		}
+	}
+}
+
+// debug reports whether records about single requests are wanted.
+func (s *Server) debug() bool { return s.log.Enabled(s.ctx, slog.LevelDebug) }

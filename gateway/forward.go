@@ -1,0 +1,427 @@
+package gateway
+
+// Which endpoint, which tunnel. A request that edge.go has read is matched
+// against the positive list of published endpoints, authenticated, written as
+// one block of bytes and sent down a tunnel of the role's site. relay.go
+// brings the answer back. On the other side of the tunnel the story goes on
+// in tunnel/stream.go and connpoint/forward.go.
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/internal/http1"
+	"github.com/opencmg/opencmg/internal/web"
+	"github.com/opencmg/opencmg/tunnel"
+)
+
+// An exchange is one request and its answer. It is used by one goroutine,
+// except that an upload counts in received.
+type exchange struct {
+	s     *Server
+	snap  *snapshot // decides everything about this request
+	peer  *peer
+	watch *watch
+	out   responder
+	http1 *clientConn // nil on HTTP/2
+
+	id      string // correlation ID
+	started time.Time
+	// scratch holds the request's head until it was sent, and the answer's
+	// head while that is relayed; nil while the request waits.
+	scratch *scratch
+	method  string
+	isHead  bool // the method is HEAD
+	path    string
+	ep      *endpoint
+	caller  *caller
+
+	body       io.Reader // of the request
+	bodyLength int64     // -1 unknown
+	received   atomic.Int64
+	returned   int64
+	upload     *upload // nil unless the body streams beside the answer
+
+	request tunnel.Request
+}
+
+// scratch is memory that a request needs only while it is worked on.
+type scratch struct {
+	req  http1.RequestHead
+	resp http1.ResponseHead
+	path []byte
+}
+
+var scratchPool = sync.Pool{New: func() any { return new(scratch) }}
+
+// A message is a request as it crosses the tunnel. It is kept until the role
+// answers, in case another tunnel has to carry it.
+type message struct {
+	b    []byte
+	head int // length of the head; the rest is the body
+}
+
+var messagePool = sync.Pool{New: func() any { return &message{b: make([]byte, 0, 2<<10)} }}
+
+// maxInline is the largest body that is sent together with the head.
+const maxInline = 8 << 10
+
+// begin names the request.
+func (x *exchange) begin() {
+	x.id = web.NewCorrelationID()
+	x.started = time.Now()
+	x.scratch = scratchPool.Get().(*scratch)
+}
+
+// release gives back what only an active request needs. Nobody may be reading
+// the body.
+func (x *exchange) release() {
+	x.releaseScratch()
+	if x.http1 != nil {
+		x.http1.r.Release()
+	}
+}
+
+func (x *exchange) releaseScratch() {
+	if x.scratch != nil {
+		scratchPool.Put(x.scratch)
+		x.scratch = nil
+	}
+}
+
+// handle answers the request: the gateway's own paths at once, published ones
+// by forwarding, everything else with a refusal. The order of the checks is
+// path, method, length, caller (cmg-behaviour G20).
+func (s *Server) handle(x *exchange) {
+	sc := x.scratch
+	h := &sc.req
+	x.isHead = string(h.Method) == http.MethodHead
+	path, query, host, err := http1.CanonicalTarget(sc.path[:0], h.Target)
+	if err != nil {
+		x.path = string(h.Target[:min(len(h.Target), 256)])
+		x.refuse(malformed(err))
+		return
+	}
+	sc.path = path[:0]
+	if host != nil && !bytes.EqualFold(host, h.Host) {
+		x.refuse(&refusal{status: http.StatusBadRequest, cause: "malformed", close: true, verdict: "target and Host field name different hosts"})
+		return
+	}
+	if x.snap.cfg == nil {
+		x.refuse(&refusal{status: http.StatusServiceUnavailable, cause: "no-configuration", retry: true,
+			verdict: "this instance has no published configuration yet: no connection point has delivered one"})
+		return
+	}
+	x.path = string(path)
+	if s.own(x, path, query) {
+		return
+	}
+	ep, d := x.snap.match.match(path)
+	if ep == nil {
+		x.refuse(&refusal{status: http.StatusNotFound, cause: "not-published", verdict: "no endpoint publishes this path"})
+		return
+	}
+	x.ep = ep
+	ep.traffic.requests.Add(1)
+	if x.method = ep.method(h.Method); x.method == "" {
+		x.refuse(&refusal{status: http.StatusMethodNotAllowed, cause: "method", allow: ep.allow,
+			verdict: "the endpoint publishes other methods: " + ep.allow})
+		return
+	}
+	if x.bodyLength > ep.max {
+		x.refuse(x.tooLarge())
+		return
+	}
+	c, r := x.authenticate(ep, d)
+	if r != nil {
+		x.refuse(r)
+		return
+	}
+	x.caller = c
+	if n := s.inFlight.Add(1); n > x.snap.limits.requests {
+		s.inFlight.Add(-1)
+		x.refuse(&refusal{status: http.StatusServiceUnavailable, cause: "too-many-requests", retry: true, verdict: "limits.maxRequests requests are in flight"})
+		return
+	}
+	s.metrics.held.Inc()
+	x.forward(path, query)
+	s.metrics.held.Dec()
+	s.inFlight.Add(-1)
+}
+
+func (x *exchange) tooLarge() *refusal {
+	return &refusal{status: http.StatusRequestEntityTooLarge, cause: "body-too-large",
+		verdict: "the request body is larger than the endpoint's maximum content length"}
+}
+
+// forward sends the request down one tunnel after the other until one answers
+// or it can not be known that none did.
+func (x *exchange) forward(path, query []byte) {
+	s, ep := x.s, x.ep
+	m := messagePool.Get().(*message)
+	defer func() {
+		if cap(m.b) <= 2*maxInline {
+			messagePool.Put(m)
+		}
+	}()
+	m.b = x.appendHead(m.b[:0], path, query)
+	m.head = len(m.b)
+	if x.bodyLength != 0 {
+		if err := x.out.proceed(); err != nil {
+			x.lost("the client went away before it sent the body")
+			return
+		}
+	}
+	if x.bodyLength > 0 && x.bodyLength <= maxInline {
+		if r := x.readInline(m); r != nil {
+			x.fail(r)
+			return
+		}
+	}
+	x.release() // nothing below refers to the request's buffer
+	x.request = tunnel.Request{
+		CorrelationID: x.id, Role: string(ep.role.ID), Endpoint: ep.label, Identity: x.caller.encoded,
+		Head: m.b[:m.head], BodyLength: x.bodyLength,
+	}
+	if ep.timeout > 0 {
+		x.request.Deadline = x.started.Add(time.Duration(ep.timeout) * time.Millisecond)
+	}
+	streams := x.bodyLength < 0 || x.bodyLength > maxInline
+	var last *refusal
+	var tried tried
+	for {
+		t := s.roster.pick(ep.role.site, &tried)
+		if t == nil {
+			if last == nil {
+				last = &refusal{status: http.StatusServiceUnavailable, cause: "no-tunnel", retry: true,
+					verdict: "no connection point of site " + ep.role.site + " holds a tunnel to this instance"}
+			}
+			x.fail(last)
+			return
+		}
+		st, err := t.conn.Open(&x.request, m.b[m.head:], !streams)
+		if err == nil {
+			if last, err = x.converse(st, streams); err == nil && last == nil {
+				return
+			}
+		} else {
+			last = t.failure(err)
+		}
+		// Here last says what happened on this tunnel.
+		if c := x.watch.cause(); c != causeNone {
+			x.interrupted(c, last)
+			return
+		}
+		if x.upload != nil || !(tunnel.NotProcessed(err) || x.idempotent() && tunnel.Lost(err)) {
+			x.fail(last)
+			return
+		}
+		tried.add(t)
+		s.metrics.retries.Inc()
+	}
+}
+
+// idempotent reports whether a request that may have reached its role can be
+// sent again.
+func (x *exchange) idempotent() bool {
+	return x.bodyLength == 0 && (x.method == http.MethodGet || x.isHead || x.method == "PROPFIND" || x.method == http.MethodOptions)
+}
+
+// appendHead appends the head as the connection point gets it: canonical
+// target, without fields that concern this connection only, and without those
+// by which a client could pretend to be a part of this system.
+func (x *exchange) appendHead(b []byte, path, query []byte) []byte {
+	h := &x.scratch.req
+	b = append(append(append(b, x.method...), ' '), path...)
+	if len(query) > 0 {
+		b = append(append(b, '?'), query...)
+	}
+	b = append(b, " HTTP/1.1\r\n"...)
+	if h.Host == nil {
+		b = append(append(append(b, "Host: "...), x.s.cfg.ServiceName...), "\r\n"...)
+	}
+	for i := range h.Fields {
+		f := &h.Fields[i]
+		if !requestField(h, f.Name) {
+			continue
+		}
+		b = append(append(append(append(b, f.Name...), ": "...), f.Value...), "\r\n"...)
+	}
+	return append(b, "\r\n"...)
+}
+
+// requestField reports whether a client's field is passed on.
+func requestField(h *http1.RequestHead, name []byte) bool {
+	switch toLower(name[0]) {
+	case 'h':
+		if equalFold(name, "Host") {
+			return true
+		}
+	case 'o':
+		if hasPrefixFold(name, opencmg.HeaderPrefix) {
+			return false
+		}
+	case 'x':
+		if equalFold(name, opencmg.HeaderCorrelationID) || hasPrefixFold(name, "X-Forwarded-") ||
+			equalFold(name, "X-Original-URL") || equalFold(name, "X-Rewrite-URL") {
+			return false
+		}
+	case 'f':
+		if equalFold(name, "Forwarded") {
+			return false
+		}
+	case 'e':
+		if equalFold(name, "Expect") {
+			return false
+		}
+	}
+	return !http1.IsHopByHop(name) && !h.Nominated(name)
+}
+
+// hasPrefixFold compares field names, taking the underscore for a hyphen as
+// some servers do.
+func hasPrefixFold(name []byte, prefix string) bool {
+	if len(name) < len(prefix) {
+		return false
+	}
+	for i := range len(prefix) {
+		c := toLower(name[i])
+		if c == '_' {
+			c = '-'
+		}
+		if c != toLower(prefix[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// readInline reads a small body behind the head.
+func (x *exchange) readInline(m *message) *refusal {
+	for left := int(x.bodyLength); left > 0; {
+		if !x.watch.enter(phaseReadBody) {
+			return x.bodyFailure(errInterrupted)
+		}
+		m.b = slices.Grow(m.b, left)
+		n, err := x.body.Read(m.b[len(m.b) : len(m.b)+left])
+		m.b = m.b[:len(m.b)+n]
+		left -= n
+		x.received.Add(int64(n))
+		if err != nil && left > 0 {
+			return x.bodyFailure(err)
+		}
+	}
+	if !x.watch.enter(phaseWork) {
+		return x.bodyFailure(errInterrupted)
+	}
+	return nil
+}
+
+// bodyFailure says why the client's body could not be read.
+func (x *exchange) bodyFailure(err error) *refusal {
+	if x.watch.cause() == causeTimeout {
+		return &refusal{status: http.StatusRequestTimeout, cause: "body-timeout", close: true, verdict: "the request body did not arrive: no progress within limits.bodyTimeout"}
+	}
+	if p, ok := err.(*http1.ParseError); ok {
+		return malformed(p)
+	}
+	return &refusal{status: statusClientGone, cause: "client-gone", close: true, verdict: "the client went away while it sent the body"}
+}
+
+// statusClientGone is noted for a request that nobody waits for any more. It
+// is never sent.
+const statusClientGone = 499
+
+// An upload is a request body that streams while the answer is waited for.
+type upload struct {
+	done    chan struct{} // closed when the goroutine has ended
+	active  atomic.Bool   // while the client has body bytes to send
+	failure *refusal      // set before done is closed
+}
+
+func (x *exchange) uploading() bool { return x.upload != nil && x.upload.active.Load() }
+
+// startUpload sends the body down the stream in a goroutine of its own, so
+// that the role may answer before it has read everything.
+func (x *exchange) startUpload(st *tunnel.Stream) bool {
+	if !x.watch.enter(phaseReadBody) {
+		return false
+	}
+	u := &upload{done: make(chan struct{})}
+	u.active.Store(true)
+	x.upload = u
+	go func() {
+		defer close(u.done)
+		if u.failure = x.sendBody(st); u.failure != nil {
+			st.Reset(tunnel.CodeCancelled)
+		}
+		u.active.Store(false)
+	}()
+	return true
+}
+
+func (x *exchange) sendBody(st *tunnel.Stream) *refusal {
+	buf := getBuffer()
+	defer putBuffer(buf)
+	for {
+		if !x.watch.step(phaseReadBody) {
+			return x.bodyFailure(errInterrupted)
+		}
+		n, err := x.body.Read(buf[:])
+		if x.received.Add(int64(n)) > x.ep.max {
+			r := x.tooLarge()
+			r.close = true
+			return r
+		}
+		last := err == io.EOF || x.received.Load() == x.bodyLength
+		if last {
+			x.upload.active.Store(false) // before the role can know
+			err = nil
+		}
+		if n > 0 || last {
+			if !x.watch.step(phaseSendBody) {
+				return x.bodyFailure(errInterrupted)
+			}
+			if err := x.sendPiece(st, buf[:n], last); err != nil || last {
+				x.watch.step(phaseWait)
+				return nil // the answer says what was wrong
+			}
+		}
+		if err != nil {
+			return x.bodyFailure(err)
+		}
+	}
+}
+
+func (x *exchange) sendPiece(st *tunnel.Stream, p []byte, last bool) error {
+	if !last {
+		_, err := st.Write(p)
+		return err
+	}
+	if t, ok := x.body.(interface{ Trailers() []byte }); ok && x.bodyLength < 0 && len(t.Trailers()) > 0 {
+		if _, err := st.Write(p); err != nil {
+			return err
+		}
+		return st.WriteTrailers(t.Trailers())
+	}
+	return st.WriteLast(p)
+}
+
+// joinUpload waits until nobody reads the body any more. Where the client has
+// not sent all of it, the connection can not be used again.
+func (x *exchange) joinUpload() *refusal {
+	if x.upload == nil {
+		return nil
+	}
+	if x.upload.active.Load() {
+		x.watch.conn.SetReadDeadline(aLongTimeAgo)
+	}
+	<-x.upload.done
+	return x.upload.failure
+}

@@ -1,0 +1,284 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/pki"
+	"github.com/opencmg/opencmg/tunnel"
+)
+
+// serveTunnelTCP takes a connection of a port that is for tunnels only.
+func (s *Server) serveTunnelTCP(raw net.Conn) {
+	s.serveTunnel(tls.Server(raw, s.tunnelTLS))
+}
+
+// serveTunnel serves one tunnel until it ends. The certificate says which
+// connection point it is; the published configuration says whether that may
+// come in.
+func (s *Server) serveTunnel(c *tls.Conn) {
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(handshakeTimeout * time.Millisecond))
+	remote := c.RemoteAddr().String()
+	if err := c.HandshakeContext(s.ctx); err != nil {
+		s.log.Debug("tunnel handshake failed", "component", componentService, "remote", remote, "err", err)
+		return
+	}
+	cs := c.ConnectionState()
+	id, ok := pki.PeerConnectionID(cs, s.cfg.Site)
+	if !ok {
+		s.log.Warn("tunnel refused: the certificate is not that of a connection point of this site", "component", componentService, "remote", remote)
+		return
+	}
+	if cs.NegotiatedProtocol == tunnel.ALPNHTTPS {
+		if err := tunnel.AcceptHTTPS(s.ctx, c); err != nil {
+			s.log.Debug("tunnel over HTTPS failed", "component", componentService, "remote", remote, "err", err)
+			return
+		}
+	}
+	c.SetDeadline(time.Time{})
+	t := new(tunnelConn)
+	conn, err := tunnel.Server(s.ctx, c, tunnel.Config{
+		Hello: s.hello(),
+		CheckPeer: func(tunnel.Hello) error {
+			p, err := s.roster.point(s.snap.Load(), id)
+			t.point.Store(p)
+			return err
+		},
+		Handler: func(st *tunnel.Stream) { s.serveControl(st, t.point.Load()) },
+		Log:     s.log,
+	})
+	if err != nil {
+		s.log.Warn("tunnel refused", "component", componentService, "connection_id", id, "remote", remote, "err", err)
+		return
+	}
+	t.conn = conn
+	p := t.point.Load()
+	s.roster.join(t)
+	defer s.roster.leave(t)
+	s.log.Info("tunnel up", "component", componentService, "connection_point", p.name, "site", p.site, "remote", remote)
+	<-conn.Done()
+	s.log.Info("tunnel down", "component", componentService, "connection_point", p.name, "site", p.site, "remote", remote, "err", conn.Err())
+}
+
+// maxControl bounds the body of a control stream: a signed document is a third
+// larger than its payload, and has a chain of certificates.
+const maxControl = 2 * pki.MaxDocumentSize
+
+// serveControl answers the streams that a connection point opens.
+func (s *Server) serveControl(st *tunnel.Stream, p *point) {
+	r := st.Request()
+	if r.Role != "" {
+		st.Fail(tunnel.CodeRefused, "a gateway instance answers control streams only")
+		return
+	}
+	body, err := io.ReadAll(io.LimitReader(st, maxControl+1))
+	if err != nil || len(body) > maxControl {
+		st.Reset(tunnel.CodeBodyTooLarge)
+		return
+	}
+	if err := st.WriteHead(s.control(r.Endpoint, p, body), true); err != nil {
+		s.log.Debug("control answer not sent", "component", componentService, "connection_point", p.name, "err", err)
+	}
+}
+
+// hello is what this instance says about itself.
+func (s *Server) hello() tunnel.Hello {
+	snap := s.snap.Load()
+	h := tunnel.Hello{Site: string(s.cfg.Site), Gateway: s.cfg.Gateway, Instance: s.cfg.Instance, Software: "opencmg", ConfigVersion: snap.version()}
+	if snap.cfg != nil {
+		h.Instances = snap.cfg.Instances
+	}
+	return h
+}
+
+// A tunnelConn is one tunnel connection.
+type tunnelConn struct {
+	conn  *tunnel.Conn
+	point atomic.Pointer[point] // replaced when a configuration renames it
+}
+
+func (t *tunnelConn) live() bool {
+	select {
+	case <-t.conn.Done():
+		return false
+	default:
+		return !t.conn.Draining()
+	}
+}
+
+// A point is one connection point as long as it has tunnels.
+type point struct {
+	id, name, site string // site in lower case
+	conns          []*tunnelConn
+}
+
+// A roster knows which connection points hold tunnels. Choosing one takes no
+// lock: it looks at an immutable view that every change replaces.
+type roster struct {
+	s    *Server
+	view atomic.Pointer[map[string]*siteView]
+
+	mu      sync.Mutex // guards what follows
+	tunnels []*tunnelConn
+	turns   map[string]*atomic.Uint32 // per site, bounded by what is registered
+}
+
+// A siteView lists the connection points of one site that have tunnels.
+type siteView struct {
+	turn   *atomic.Uint32
+	points []point
+}
+
+// point returns who the connection ID belongs to. Before there is a
+// configuration every connection point of the site may come in, so that one
+// can deliver it.
+func (r *roster) point(snap *snapshot, id string) (*point, error) {
+	if snap.cfg == nil {
+		return &point{id: id, name: id, site: strings.ToLower(string(r.s.cfg.Site))}, nil
+	}
+	reg := snap.points[id]
+	if reg == nil {
+		return nil, opencmg.Errorf(opencmg.Forbidden, "connection ID %q is not registered in published configuration %d", id, snap.cfg.Version)
+	}
+	return &point{id: id, name: reg.Name, site: strings.ToLower(string(reg.Site))}, nil
+}
+
+func (r *roster) join(t *tunnelConn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tunnels = append(r.tunnels, t)
+	r.rebuild()
+}
+
+func (r *roster) leave(t *tunnelConn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tunnels = slices.DeleteFunc(r.tunnels, func(o *tunnelConn) bool { return o == t })
+	r.s.metrics.tunnels.DeleteLabelValues(t.point.Load().name)
+	r.rebuild()
+}
+
+// registered closes the tunnels of connection points that a new configuration
+// no longer knows, and renames the others.
+func (r *roster) registered(snap *snapshot) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range r.tunnels {
+		old := t.point.Load()
+		p, err := r.point(snap, old.id)
+		if err != nil {
+			r.s.log.Warn("tunnel closed: its connection point is no longer registered", "component", componentService, "connection_point", old.name)
+			r.s.wg.Go(func() { t.conn.Close() }) // not here: a control stream of this very tunnel may be the reason
+			continue
+		}
+		t.point.Store(p)
+	}
+	r.rebuild()
+}
+
+func (r *roster) rebuild() {
+	view := map[string]*siteView{}
+	counts := map[string]int{}
+	for _, t := range r.tunnels {
+		p := t.point.Load()
+		counts[p.name]++
+		v := view[p.site]
+		if v == nil {
+			if r.turns[p.site] == nil {
+				r.turns[p.site] = new(atomic.Uint32)
+			}
+			v = &siteView{turn: r.turns[p.site]}
+			view[p.site] = v
+		}
+		i := slices.IndexFunc(v.points, func(o point) bool { return o.id == p.id })
+		if i < 0 {
+			i = len(v.points)
+			v.points = append(v.points, *p)
+		}
+		v.points[i].conns = append(v.points[i].conns, t)
+	}
+	for name, n := range counts {
+		r.s.metrics.tunnels.WithLabelValues(name).Set(float64(n))
+	}
+	r.view.Store(&view)
+}
+
+// tried are the tunnels that a request was sent on.
+type tried struct {
+	list [4]*tunnelConn
+	n    int
+}
+
+func (t *tried) add(c *tunnelConn) {
+	t.list[t.n] = c
+	t.n++
+}
+
+func (t *tried) has(c *tunnelConn) bool { return slices.Contains(t.list[:t.n], c) }
+
+// pick returns the least loaded tunnel of the connection point whose turn it
+// is (cmg-behaviour G13), nil when none is left to try.
+func (r *roster) pick(site string, tried *tried) *tunnelConn {
+	v := (*r.view.Load())[site]
+	if v == nil || tried.n == len(tried.list) {
+		return nil
+	}
+	turn := v.turn.Add(1)
+	for i := range v.points {
+		p := &v.points[(int(turn)+i)%len(v.points)]
+		var best *tunnelConn
+		load := 0
+		for _, t := range p.conns {
+			if tried.has(t) || !t.live() {
+				continue
+			}
+			if l := t.conn.Load(); best == nil || l < load {
+				best, load = t, l
+			}
+		}
+		if best != nil {
+			return best
+		}
+	}
+	return nil
+}
+
+// ready says why no request can be answered now.
+func (r *roster) ready() error {
+	for _, v := range *r.view.Load() {
+		for i := range v.points {
+			for _, t := range v.points[i].conns {
+				if t.live() {
+					return nil
+				}
+			}
+		}
+	}
+	return errors.New("no connection point holds a tunnel to this instance")
+}
+
+// drain tells every connection point that this instance goes away, and waits
+// for the requests in flight until ctx ends. Then it closes.
+func (r *roster) drain(ctx context.Context) {
+	r.mu.Lock()
+	tunnels := slices.Clone(r.tunnels)
+	r.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, t := range tunnels {
+		wg.Go(func() {
+			t.conn.Drain(ctx)
+			t.conn.Close()
+		})
+	}
+	wg.Wait()
+}
