@@ -4,13 +4,19 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
+	"reflect"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/opencmg/opencmg"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/internal/web"
 )
 
 // Config says what a [Connector] needs. Name, ConnectionID, Site, SiteCA,
@@ -57,8 +63,10 @@ type Config struct {
 	// DrainTimeout bounds the wait for requests in flight when Run's context
 	// ends; default 10 s.
 	DrainTimeout time.Duration
-	Log          *slog.Logger         // nil discards
-	Registry     *prometheus.Registry // nil: no metrics
+	// Records keeps the latest requests for "explain"; nil keeps none.
+	Records  *web.Records
+	Log      *slog.Logger         // nil discards
+	Registry *prometheus.Registry // nil: no metrics
 	// DialContext opens TCP connections to gateways, the proxy and roles;
 	// default is that of net.Dialer.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -91,34 +99,182 @@ type InstanceAddress struct {
 
 // A Connector is a running connection point.
 type Connector struct {
-	cfg Config
-	log *slog.Logger
+	cfg     Config
+	log     *slog.Logger
+	pool    pool
+	started time.Time
+	links   []*link
+
+	roles     atomic.Pointer[map[opencmg.RoleID]*role]
+	published atomic.Pointer[published]
+	changed   chan struct{} // capacity 1: tunnels came or went
+	ctx       context.Context
+	wg        sync.WaitGroup // everything but the pool's probes
+
+	inFlight, maxConcurrent atomic.Int64
+
+	setting sync.Mutex // held by SetMappings
 }
 
 // New checks the configuration. Nothing is dialled before [Connector.Run].
 func New(cfg Config) (*Connector, error) {
-	return &Connector{cfg: cfg, log: cfg.Log}, nil
+	switch {
+	case cfg.Name == "" || cfg.ConnectionID == "":
+		return nil, opencmg.Errorf(opencmg.Invalid, "connection point: name and connection ID must be set")
+	case cfg.SiteCA == nil || len(cfg.Certificate.Certificate) == 0:
+		return nil, opencmg.Errorf(opencmg.Invalid, "connection point: the site CA and the connection point's own certificate must be set")
+	case len(cfg.Gateways) == 0:
+		return nil, opencmg.Errorf(opencmg.Invalid, "connection point: name at least one gateway")
+	case cfg.Connections < 0 || cfg.Connections > 16:
+		return nil, opencmg.Errorf(opencmg.Invalid, "connection point: connections: must be 1 to 16")
+	}
+	if err := cfg.Site.Validate(); err != nil {
+		return nil, fmt.Errorf("connection point: %w", err)
+	}
+	if cfg.Connections == 0 {
+		cfg.Connections = 2
+	}
+	if cfg.RoleWait == 0 {
+		cfg.RoleWait = 10 * time.Second
+	}
+	if cfg.DrainTimeout == 0 {
+		cfg.DrainTimeout = 10 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.LoadMappings == nil {
+		cfg.LoadMappings = ParseMappings
+	}
+	if cfg.DialContext == nil {
+		cfg.DialContext = (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext
+	}
+	c := &Connector{
+		cfg:     cfg,
+		log:     cfg.Log.With("component", logComponent, "connection_point", cfg.Name),
+		started: time.Now(),
+		changed: make(chan struct{}, 1),
+	}
+	c.pool.dial, c.pool.log, c.pool.now = cfg.DialContext, c.log, time.Now
+	c.roles.Store(&map[opencmg.RoleID]*role{})
+	if cfg.Mappings != nil {
+		if err := c.SetMappings(cfg.Mappings); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.MappingsFile != "" {
+		if err := c.loadMappings(); err != nil {
+			return nil, err
+		}
+	}
+	for _, t := range cfg.Gateways {
+		l, err := newLink(c, t)
+		if err != nil {
+			return nil, err
+		}
+		c.links = append(c.links, l)
+	}
+	if cfg.Registry != nil {
+		if err := cfg.Registry.Register(c); err != nil {
+			return nil, fmt.Errorf("connection point: register metrics: %w", err)
+		}
+	}
+	return c, nil
 }
 
 // Run keeps the tunnels and serves requests until ctx ends. Then it tells the
 // gateways to send no more requests, finishes those in flight within
 // Config.DrainTimeout, and returns nil once everything it started has ended.
+// Run may be called once.
 func (c *Connector) Run(ctx context.Context) error {
+	// Requests in flight outlive ctx until they are drained.
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	c.ctx, c.pool.ctx = work, work
+	if c.cfg.PublishedFile != "" {
+		c.loadPublished() // before the first tunnel asks for it
+	}
+	c.wg.Go(func() { c.watchFiles(ctx) })
+	c.wg.Go(func() { c.tend(ctx) })
+	c.wg.Go(func() { c.reportStatus(ctx) })
+	for _, l := range c.links {
+		c.wg.Go(func() { l.run(ctx) })
+	}
 	<-ctx.Done()
+	c.wg.Wait() // the links drain their tunnels
+	stopWork()
+	for _, r := range *c.roles.Load() {
+		r.close()
+	}
+	c.pool.wg.Wait()
 	return nil
 }
 
 // SetMappings replaces the URL mappings. Requests in flight finish by the old
-// ones.
-func (c *Connector) SetMappings(m *Mappings) error { return m.Validate() }
+// ones; a role whose mapping did not change keeps its connections and counts.
+func (c *Connector) SetMappings(m *Mappings) error {
+	c.setting.Lock()
+	defer c.setting.Unlock()
+	if err := m.Validate(); err != nil {
+		return err
+	}
+	old := *c.roles.Load()
+	roles := map[opencmg.RoleID]*role{}
+	for _, p := range m.Mappings {
+		if r := old[p.Role]; r != nil && reflect.DeepEqual(r.mapping, p) {
+			roles[p.Role] = r
+			continue
+		}
+		r, err := newRole(&c.cfg, &c.pool, p)
+		if err != nil {
+			return err
+		}
+		if was := old[p.Role]; was != nil {
+			r.traffic = was.traffic
+		}
+		roles[p.Role] = r
+	}
+	c.roles.Store(&roles)
+	for id, r := range old {
+		if roles[id] != r {
+			r.close()
+		}
+	}
+	return nil
+}
 
-// Status reports tunnels and traffic as they are now (cmg-behaviour C12, C13).
-func (c *Connector) Status() opencmg.ConnectionPointStatus {
-	return opencmg.ConnectionPointStatus{Name: c.cfg.Name, ConnectionID: c.cfg.ConnectionID, Site: c.cfg.Site}
+// tend sweeps idle connections and checks health, and once a minute says what
+// is up (cmg-behaviour C3, C15).
+func (c *Connector) tend(ctx context.Context) {
+	every := time.NewTicker(2 * time.Second)
+	defer every.Stop()
+	said := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-every.C:
+			for _, r := range *c.roles.Load() {
+				r.tend()
+			}
+			if now.Sub(said) >= time.Minute {
+				said = now
+				for _, l := range c.links {
+					have, want := l.count()
+					c.log.Info("Maintaining connections...", "gateway", l.target.Name, "instances", want, "connected", have)
+				}
+			}
+		}
+	}
 }
 
 // Ready returns nil while at least one tunnel to every gateway is up, and
 // otherwise says what is missing.
 func (c *Connector) Ready() error {
-	return opencmg.Errorf(opencmg.Unavailable, "no tunnel yet")
+	for _, l := range c.links {
+		if have, _ := l.count(); have == 0 {
+			return opencmg.Errorf(opencmg.Unavailable, "no tunnel to gateway %s: %s", l.target.Name, l.lastError())
+		}
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package connpoint
 import (
 	"encoding/json"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/opencmg/opencmg"
@@ -106,9 +107,12 @@ func (p *Mapping) validate() error {
 	if len(p.Internal) == 0 {
 		return opencmg.Errorf(opencmg.Invalid, "internal: name at least one URL, such as https://mp1.corp.example")
 	}
-	for _, s := range p.Internal {
+	for i, s := range p.Internal {
 		if _, err := parseInternal(s); err != nil {
 			return err
+		}
+		if slices.Contains(p.Internal[:i], s) {
+			return opencmg.Errorf(opencmg.Conflict, "internal %q: is there twice", s)
 		}
 	}
 	if p.Prefix != "" && (p.Prefix[0] != '/' || p.Prefix[len(p.Prefix)-1] != '/') {

@@ -1,0 +1,232 @@
+package connpoint
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/pki"
+	"github.com/opencmg/opencmg/tunnel"
+)
+
+const (
+	redialFirst = 100 * time.Millisecond
+	redialMost  = 15 * time.Second
+	// steady is how long a tunnel must have lived for the next redial to
+	// start from redialFirst again.
+	steady = 2 * time.Second
+	// drainAtMost bounds the life of a tunnel that its instance drains.
+	drainAtMost = 10 * time.Minute
+)
+
+// A slot keeps one tunnel. Its goroutine owns it.
+type slot struct {
+	instance *instanceLink
+	// offered takes a tunnel that another slot reached by a balanced address.
+	offered chan *dialled
+
+	mu        sync.Mutex // guards what follows
+	current   *tunnel.Conn
+	transport string
+	since     time.Time
+}
+
+// A dialled is a fresh tunnel and the instance at its other end.
+type dialled struct {
+	conn      *tunnel.Conn
+	transport string
+	instance  int
+}
+
+func (s *slot) conn() *tunnel.Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == nil || s.current.Draining() {
+		return nil
+	}
+	return s.current
+}
+
+// keep dials until it has a tunnel, serves it until it ends or drains, and
+// begins again.
+func (s *slot) keep(ctx context.Context) {
+	i := s.instance
+	l := i.link
+	for wait := redialFirst; ctx.Err() == nil; {
+		if !l.wanted(i.number) {
+			l.forget(i)
+			return
+		}
+		d, err := s.connect(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			i.failed(err)
+			if d = s.pause(ctx, jitter(wait)); d == nil {
+				wait = min(wait*2, redialMost)
+				continue
+			}
+		}
+		began := time.Now()
+		s.up(d)
+		select {
+		case <-d.conn.GoingAway():
+		case <-ctx.Done():
+		}
+		s.down(ctx, d.conn)
+		if time.Since(began) >= steady {
+			wait = redialFirst
+		} else if !s.sleep(ctx, jitter(wait)) {
+			return
+		} else {
+			wait = min(wait*2, redialMost)
+		}
+	}
+}
+
+// pause waits before the next dial; another slot may end the wait with a
+// tunnel.
+func (s *slot) pause(ctx context.Context, d time.Duration) *dialled {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	case d := <-s.offered:
+		return d
+	}
+	return nil
+}
+
+func (s *slot) sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// errOtherInstance is a balanced address that led elsewhere.
+var errOtherInstance = errors.New("the balanced address led to an instance that has its tunnels already")
+
+// connect makes one attempt. By a balanced address it may reach another
+// instance, whose slot then gets the tunnel if it still looks for one.
+func (s *slot) connect(ctx context.Context) (*dialled, error) {
+	i := s.instance
+	l := i.link
+	c := l.c
+	a := l.address(i.number)
+	reached := i.number
+	conf := pki.TunnelClientTLS(c.cfg.SiteCA, c.cfg.Certificate, c.cfg.Site, l.target.Name, i.number)
+	if a.Instance == -1 {
+		conf = conf.Clone()
+		conf.VerifyConnection = func(cs tls.ConnectionState) error {
+			var first error
+			for n := range opencmg.MaxInstances {
+				err := pki.TunnelClientTLS(c.cfg.SiteCA, c.cfg.Certificate, c.cfg.Site, l.target.Name, n).VerifyConnection(cs)
+				if err == nil {
+					reached = n
+					return nil
+				}
+				if first == nil {
+					first = err
+				}
+			}
+			return first
+		}
+	}
+	dialer := tunnel.Dialer{
+		TLS: conf, ServerName: l.target.ServiceName,
+		TCPTLSAddr: a.TCPTLS, HTTPSAddr: a.HTTPS,
+		Proxy: c.cfg.Proxy, DialContext: c.cfg.DialContext, Log: c.log,
+	}
+	dialCtx, cancel := context.WithTimeout(ctx, 45*time.Second)
+	defer cancel()
+	nc, transport, err := dialer.Dial(dialCtx)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := tunnel.Client(dialCtx, nc, tunnel.Config{
+		Hello:   tunnel.Hello{Site: string(c.cfg.Site), ConnectionPoint: c.cfg.Name, ConnectionID: c.cfg.ConnectionID},
+		Handler: c.serve,
+		Log:     c.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	d := &dialled{conn: conn, transport: strings.ToLower(string(transport)), instance: reached}
+	l.learn(conn.Peer().Instances)
+	if reached == i.number {
+		return d, nil
+	}
+	if l.offer(d) {
+		return nil, fmt.Errorf("reach instance %d: %w", i.number, errOtherInstance)
+	}
+	conn.Close()
+	return nil, fmt.Errorf("reach instance %d: %w", i.number, errOtherInstance)
+}
+
+// up takes a tunnel into service.
+func (s *slot) up(d *dialled) {
+	i := s.instance
+	c := i.link.c
+	s.mu.Lock()
+	s.current, s.transport, s.since = d.conn, d.transport, time.Now()
+	s.mu.Unlock()
+	i.mu.Lock()
+	i.lastErr = ""
+	i.inForce = d.conn.Peer().ConfigVersion
+	i.mu.Unlock()
+	c.log.Info("tunnel is up", "gateway", i.link.target.Name, "instance", i.number, "transport", d.transport)
+	i.poke()
+	c.notify()
+}
+
+// down takes a tunnel out of service. Requests in flight on it finish: on one
+// that the gateway drains in the background, at the connection point's own end
+// before down returns.
+func (s *slot) down(ctx context.Context, conn *tunnel.Conn) {
+	i := s.instance
+	c := i.link.c
+	s.mu.Lock()
+	s.current = nil
+	s.mu.Unlock()
+	attrs := []any{"gateway", i.link.target.Name, "instance", i.number}
+	drain := func() {
+		ctx, cancel := context.WithTimeout(c.ctx, c.cfg.DrainTimeout)
+		defer cancel()
+		if err := conn.Drain(ctx); err != nil {
+			c.log.Warn("requests were still in flight when the tunnel closed", append(attrs, "err", err)...)
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		drain()
+		return
+	case isClosed(conn.Done()):
+		c.log.Info("tunnel was lost", append(attrs, "err", conn.Err())...)
+		c.wg.Go(func() { conn.Close() }) // waits for the requests that it cut off
+	default:
+		c.log.Info("the gateway instance drains its tunnel", attrs...)
+		c.wg.Go(func() {
+			t := time.NewTimer(drainAtMost)
+			defer t.Stop()
+			select {
+			case <-conn.Done(): // the instance closes it when all requests ended
+			case <-ctx.Done():
+			case <-t.C:
+			}
+			drain()
+		})
+	}
+	c.notify()
+}
