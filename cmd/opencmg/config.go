@@ -1,0 +1,174 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/term"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/internal/cmtrace"
+)
+
+// maxConfigFile bounds a configuration file.
+const maxConfigFile = 4 << 20
+
+// loadYAML reads a configuration file into v. Unknown keys are errors, and an
+// error names the line.
+func loadYAML(file string, v any) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxConfigFile+1))
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	if len(b) > maxConfigFile {
+		return opencmg.Errorf(opencmg.TooLarge, "configuration file %s is larger than %d bytes: is it the right file?", file, maxConfigFile)
+	}
+	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(v); err != nil && !errors.Is(err, io.EOF) {
+		return opencmg.Errorf(opencmg.Invalid, "configuration file %s: %s", file, strings.TrimSpace(yaml.FormatError(err, false, true)))
+	}
+	return nil
+}
+
+// A LogConfig says what is logged where. Records also go to standard error as
+// text when that is a terminal, and to standard output as JSON when that is
+// not one.
+type LogConfig struct {
+	// Dir receives files in CMTrace format under the names administrators
+	// know, such as CMGService.log. Empty writes none.
+	Dir string `yaml:"dir,omitempty"`
+	// Level is debug, info (default), warn or error.
+	Level string `yaml:"level,omitempty"`
+}
+
+// open returns the logger of a role. component names the file of records that
+// belong to no other. The returned function closes the files.
+func (c LogConfig) open(e *env, component string, base string) (*slog.Logger, func(), error) {
+	var level slog.Level
+	if c.Level != "" {
+		if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+			return nil, nil, opencmg.Errorf(opencmg.Invalid, "log.level: must be debug, info, warn or error, is %q", c.Level)
+		}
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	var handlers []slog.Handler
+	if isTerminal(e.stderr) {
+		handlers = append(handlers, slog.NewTextHandler(e.stderr, opts))
+	} else if e.stdout != io.Discard && !isTerminal(e.stdout) {
+		handlers = append(handlers, slog.NewJSONHandler(e.stdout, opts))
+	}
+	done := func() {}
+	if c.Dir != "" {
+		h, err := cmtrace.New(cmtrace.Config{Dir: relativeTo(base, c.Dir), Component: component, Level: level})
+		if err != nil {
+			return nil, nil, fmt.Errorf("open log files: %w", err)
+		}
+		done = func() { h.Close() }
+		handlers = append(handlers, h)
+	}
+	return slog.New(slog.NewMultiHandler(handlers...)), done, nil
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// relativeTo resolves a path of a configuration file against the file's
+// directory. Empty stays empty.
+func relativeTo(base, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(base, path)
+}
+
+// listen opens a TCP listener; an empty address gives none. key names the
+// configuration key in the error.
+func listen(key, addr string) (net.Listener, error) {
+	if addr == "" {
+		return nil, nil
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return ln, nil
+}
+
+// serveFlags are the flags of every role.
+type serveFlags struct {
+	config     string
+	withParent bool
+}
+
+// parseServe reads the flags of a role's serve command.
+func parseServe(e *env, words string, args []string) (serveFlags, error) {
+	var f serveFlags
+	fs := newFlags(e, words)
+	fs.StringVar(&f.config, "config", "", "configuration `file`")
+	fs.BoolVar(&f.withParent, "until-stdin-closes", false, "stop when standard input ends, so that no process outlives the one that started it")
+	if err := parseFlags(fs, args, 0); err != nil {
+		return f, err
+	}
+	if f.config == "" {
+		return f, usagef("%s: --config is needed; examples/ holds commented files to start from", words)
+	}
+	return f, nil
+}
+
+// context returns a context that ends with the parent process when the flags
+// ask for it.
+func (f serveFlags) context(ctx context.Context, e *env) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	if f.withParent {
+		// The read ends with the parent, whatever killed it. It can not be
+		// interrupted, so this goroutine lives as long as the process.
+		go func() {
+			io.Copy(io.Discard, e.stdin)
+			cancel()
+		}()
+	}
+	return ctx, cancel
+}
+
+// recordsKept is how many requests each role remembers for "opencmg explain".
+const recordsKept = 16384
+
+// newRegistry returns a registry with the metrics of the process itself.
+func newRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// requireDir makes a directory that only its owner may read.
+func requireDir(key, dir string) error {
+	if dir == "" {
+		return opencmg.Errorf(opencmg.Invalid, "%s: name a directory that this role may write to", key)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	probe, err := os.CreateTemp(dir, ".probe-*")
+	if err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	probe.Close()
+	return os.Remove(probe.Name())
+}

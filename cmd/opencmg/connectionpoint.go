@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/connpoint"
+	"github.com/opencmg/opencmg/internal/web"
+	"github.com/opencmg/opencmg/pki"
+)
+
+// A ConnectionPointConfig is the configuration file of a connection point.
+// Relative paths are relative to the file.
+type ConnectionPointConfig struct {
+	// Name is the connection point's name at the site. Required.
+	Name string `yaml:"name"`
+	// ConnectionID is registered at the site, "opencmg publish" prints it;
+	// default is the name.
+	ConnectionID string           `yaml:"connectionId,omitempty"`
+	Site         opencmg.SiteCode `yaml:"site"` // required
+	// IdentityDir holds what "opencmg publish" made for this host:
+	// site-ca.pem, identity.pem, identity.key, published.jws and
+	// mappings.jws. The last two are read again when they change. Required.
+	IdentityDir string `yaml:"identityDir"`
+	// Gateways lists the gateways to dial. Required.
+	Gateways []GatewayTargetConfig `yaml:"gateways"`
+	// Connections is the number of tunnel connections to each instance;
+	// default 2.
+	Connections int `yaml:"connections,omitempty"`
+	// Outbound is the way to the gateways; only proxy and
+	// proxyCredentialsFile count here. With a proxy, tunnels use HTTPS.
+	Outbound OutboundConfig `yaml:"outbound,omitempty"`
+	// ClientCertificates are offered to roles that want a certificate of an
+	// outside PKI.
+	ClientCertificates []KeyPairConfig `yaml:"clientCertificates,omitempty"`
+	// RoleWait is how many seconds a request waits for a role that does not
+	// accept connections; default 10.
+	RoleWait int `yaml:"roleWait,omitempty"`
+	// Private serves metrics, health and explanations; default
+	// "127.0.0.1:9441". "off" opens none.
+	Private string    `yaml:"private,omitempty"`
+	Log     LogConfig `yaml:"log,omitempty"`
+}
+
+// A KeyPairConfig names a PEM certificate and its key.
+type KeyPairConfig struct {
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+}
+
+// A GatewayTargetConfig is a gateway as its connection points see it.
+type GatewayTargetConfig struct {
+	// Name is the gateway's name at the site. Required.
+	Name string `yaml:"name"`
+	// ServiceName is dialled on the documented ports unless instances says
+	// otherwise.
+	ServiceName string `yaml:"serviceName,omitempty"`
+	// Count is the number of instances; default is what the gateway reports.
+	Count int `yaml:"count,omitempty"`
+	// Instances lists addresses that do not follow the documented ports.
+	Instances []InstanceAddressConfig `yaml:"instances,omitempty"`
+}
+
+// An InstanceAddressConfig is where one instance accepts tunnels, as
+// host:port. The TCP-TLS address is tried first; an empty one is not tried.
+type InstanceAddressConfig struct {
+	Instance int    `yaml:"instance"`
+	TCPTLS   string `yaml:"tcpTLS,omitempty"`
+	HTTPS    string `yaml:"https,omitempty"`
+}
+
+// URLMappingsKind is the kind of signed document that holds URL mappings.
+const urlMappingsKind = "url-mappings"
+
+func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
+	flags, err := parseServe(e, "connection-point serve", args)
+	if err != nil {
+		return err
+	}
+	var c ConnectionPointConfig
+	if err := loadYAML(flags.config, &c); err != nil {
+		return err
+	}
+	if c.Name == "" || len(c.Gateways) == 0 {
+		return opencmg.Errorf(opencmg.Invalid, "configuration file %s: name and gateways must be set", flags.config)
+	}
+	if err := c.Site.Validate(); err != nil {
+		return fmt.Errorf("configuration file %s: site: %w", flags.config, err)
+	}
+	setDefault(&c.ConnectionID, c.Name)
+	setDefault(&c.Private, "127.0.0.1:9441")
+	base := filepath.Dir(flags.config)
+	log, closeLog, err := c.Log.open(e, "SMS_Cloud_ProxyConnector", base)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	dir := relativeTo(base, c.IdentityDir)
+	identity, err := loadIdentity(dir)
+	if err != nil {
+		return err
+	}
+	proxy, err := c.Outbound.proxyURL(base)
+	if err != nil {
+		return err
+	}
+	registry := newRegistry()
+	records := web.NewRecords(recordsKept)
+	cfg := connpoint.Config{
+		Name:          c.Name,
+		ConnectionID:  c.ConnectionID,
+		Site:          c.Site,
+		SiteCA:        identity.siteCA,
+		Certificate:   identity.pair,
+		Proxy:         proxy,
+		Connections:   c.Connections,
+		PublishedFile: filepath.Join(dir, publishedFile),
+		MappingsFile:  filepath.Join(dir, mappingsFile),
+		LoadMappings: func(b []byte) (*connpoint.Mappings, error) {
+			doc, err := pki.VerifyDocument(urlMappingsKind, b, identity.siteCA, opencmg.ConfigurationSigningURI(c.Site), time.Now())
+			if err != nil {
+				return nil, err
+			}
+			return connpoint.ParseMappings(doc)
+		},
+		RoleWait: time.Duration(c.RoleWait) * time.Second,
+		Log:      log,
+		Registry: registry,
+		Records:  records,
+	}
+	for _, g := range c.Gateways {
+		t := connpoint.GatewayTarget{Name: g.Name, ServiceName: g.ServiceName, Count: g.Count}
+		for _, i := range g.Instances {
+			t.Instances = append(t.Instances, connpoint.InstanceAddress{Instance: i.Instance, TCPTLS: i.TCPTLS, HTTPS: i.HTTPS})
+		}
+		cfg.Gateways = append(cfg.Gateways, t)
+	}
+	for _, p := range c.ClientCertificates {
+		pair, err := pki.LoadKeyPair(relativeTo(base, p.Certificate), relativeTo(base, p.Key))
+		if err != nil {
+			return fmt.Errorf("clientCertificates: %w", err)
+		}
+		cfg.ClientCertificates = append(cfg.ClientCertificates, pair)
+	}
+	cp, err := connpoint.New(cfg)
+	if err != nil {
+		return err
+	}
+	private, err := listen("private", c.Private)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := flags.context(ctx, e)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	if private != nil {
+		p := &web.Private{Records: records, Registry: registry, Ready: cp.Ready, Log: log}
+		g.Go(func() error { return p.Serve(ctx, private) })
+	}
+	g.Go(func() error { return cp.Run(ctx) })
+	return g.Wait()
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/gateway"
+	"github.com/opencmg/opencmg/pki"
+)
+
+// A GatewayConfig is the bootstrap document of one gateway instance. All else
+// comes from the site as published configuration. Relative paths are relative
+// to the file.
+type GatewayConfig struct {
+	// Gateway is the gateway's name at the site. Required.
+	Gateway string `yaml:"gateway"`
+	// ServiceName is the DNS name that clients use; the server certificate
+	// must cover it. Required.
+	ServiceName string `yaml:"serviceName"`
+	// Instance is this instance's number, 0 to 15.
+	Instance int `yaml:"instance"`
+	// Site is the three-character site code. Required.
+	Site opencmg.SiteCode `yaml:"site"`
+	// IdentityDir holds what "opencmg publish" made for this instance:
+	// site-ca.pem, identity.pem and identity.key. Required.
+	IdentityDir string `yaml:"identityDir"`
+	// StateDir keeps the last published configuration and the revocation
+	// lists. Required; it is made when missing.
+	StateDir string `yaml:"stateDir"`
+	// ServerCertificate is what clients see. Required. A changed file takes
+	// effect without a restart.
+	ServerCertificate ServerCertificateConfig `yaml:"serverCertificate"`
+	// Listen holds the addresses as host:port.
+	Listen GatewayListen `yaml:"listen"`
+	// Outbound is the way to revocation lists and identity providers.
+	Outbound OutboundConfig `yaml:"outbound,omitempty"`
+	Log      LogConfig      `yaml:"log,omitempty"`
+}
+
+// GatewayListen are the listeners of a gateway instance.
+type GatewayListen struct {
+	// HTTPS takes clients, and tunnels over HTTPS; default ":443".
+	HTTPS string `yaml:"https,omitempty"`
+	// Tunnel takes tunnels over TCP-TLS; default ":10140" plus the instance.
+	// "off" opens none.
+	Tunnel string `yaml:"tunnel,omitempty"`
+	// TunnelHTTPS takes tunnels over HTTPS on a port of their own, for several
+	// instances behind one address (documented ports 10124 plus the
+	// instance); default none.
+	TunnelHTTPS string `yaml:"tunnelHTTPS,omitempty"`
+	// Private serves metrics, health and explanations; default
+	// "127.0.0.1:9440". "off" opens none.
+	Private string `yaml:"private,omitempty"`
+}
+
+// A ServerCertificateConfig names the files of a server certificate: either a
+// PFX with its password file, or a PEM certificate with its key.
+type ServerCertificateConfig struct {
+	PFX          string `yaml:"pfx,omitempty"`
+	PasswordFile string `yaml:"passwordFile,omitempty"`
+	Certificate  string `yaml:"certificate,omitempty"`
+	Key          string `yaml:"key,omitempty"`
+}
+
+func (c *GatewayConfig) fill() error {
+	if c.Gateway == "" || c.ServiceName == "" {
+		return opencmg.Errorf(opencmg.Invalid, "gateway and serviceName must be set")
+	}
+	if err := c.Site.Validate(); err != nil {
+		return fmt.Errorf("site: %w", err)
+	}
+	if c.Instance < 0 || c.Instance >= opencmg.MaxInstances {
+		return opencmg.Errorf(opencmg.Invalid, "instance: must be 0 to %d, is %d", opencmg.MaxInstances-1, c.Instance)
+	}
+	setDefault(&c.Listen.HTTPS, ":443")
+	setDefault(&c.Listen.Tunnel, fmt.Sprintf(":%d", 10140+c.Instance))
+	setDefault(&c.Listen.Private, "127.0.0.1:9440")
+	return nil
+}
+
+// setDefault fills an empty value and turns "off" into none.
+func setDefault(s *string, value string) {
+	switch *s {
+	case "":
+		*s = value
+	case "off":
+		*s = ""
+	}
+}
+
+func serveGateway(ctx context.Context, e *env, args []string) error {
+	flags, err := parseServe(e, "gateway serve", args)
+	if err != nil {
+		return err
+	}
+	var c GatewayConfig
+	if err := loadYAML(flags.config, &c); err != nil {
+		return err
+	}
+	if err := c.fill(); err != nil {
+		return fmt.Errorf("configuration file %s: %w", flags.config, err)
+	}
+	base := filepath.Dir(flags.config)
+	log, closeLog, err := c.Log.open(e, "CMGService", base)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	setup := log.With("component", "CMGSetup", "gateway", c.Gateway, "instance", c.Instance)
+
+	identity, err := loadIdentity(relativeTo(base, c.IdentityDir))
+	if err != nil {
+		return err
+	}
+	stateDir := relativeTo(base, c.StateDir)
+	if err := requireDir("stateDir", stateDir); err != nil {
+		return err
+	}
+	server, err := pki.NewServerCertificate(pki.ServerFiles{
+		PFX:          relativeTo(base, c.ServerCertificate.PFX),
+		PasswordFile: relativeTo(base, c.ServerCertificate.PasswordFile),
+		Certificate:  relativeTo(base, c.ServerCertificate.Certificate),
+		Key:          relativeTo(base, c.ServerCertificate.Key),
+		ServiceName:  c.ServiceName,
+	}, log.With("component", "CMGSetup"))
+	if err != nil {
+		return fmt.Errorf("serverCertificate: %w", err)
+	}
+	httpClient, err := c.Outbound.client(base, 15*time.Second)
+	if err != nil {
+		return err
+	}
+	s, err := gateway.New(gateway.Config{
+		Gateway:           c.Gateway,
+		ServiceName:       c.ServiceName,
+		Instance:          c.Instance,
+		Site:              c.Site,
+		SiteCA:            identity.siteCA,
+		TunnelCertificate: identity.pair,
+		GetCertificate:    server.GetCertificate,
+		StateDir:          stateDir,
+		HTTP:              httpClient,
+		Log:               log,
+		Registry:          newRegistry(),
+	})
+	if err != nil {
+		return err
+	}
+	var ls gateway.Listeners
+	if ls.HTTPS, err = listen("listen.https", c.Listen.HTTPS); err != nil {
+		return err
+	}
+	if ls.TunnelTCP, err = listen("listen.tunnel", c.Listen.Tunnel); err != nil {
+		return err
+	}
+	if ls.TunnelHTTPS, err = listen("listen.tunnelHTTPS", c.Listen.TunnelHTTPS); err != nil {
+		return err
+	}
+	if ls.Private, err = listen("listen.private", c.Listen.Private); err != nil {
+		return err
+	}
+	setup.Info("gateway instance started", "service_name", c.ServiceName, "https", c.Listen.HTTPS, "tunnel", c.Listen.Tunnel, "version", version())
+	ctx, cancel := flags.context(ctx, e)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return server.Run(ctx) })
+	g.Go(func() error { return s.Serve(ctx, ls) })
+	err = g.Wait()
+	setup.Info("gateway instance stopped")
+	return err
+}
+
+// identity is what "opencmg publish" makes for a host.
+type identity struct {
+	siteCA *x509.Certificate
+	pair   tlsCertificate
+}
+
+func loadIdentity(dir string) (identity, error) {
+	if dir == "" {
+		return identity{}, opencmg.Errorf(opencmg.Invalid, "identityDir: name the directory that opencmg publish made for this host")
+	}
+	ca, err := pki.LoadCertificates(filepath.Join(dir, siteCAFile))
+	if err != nil {
+		return identity{}, fmt.Errorf("identityDir: %w", err)
+	}
+	pair, err := pki.LoadKeyPair(filepath.Join(dir, identityCert), filepath.Join(dir, identityKey))
+	if err != nil {
+		return identity{}, fmt.Errorf("identityDir: %w", err)
+	}
+	return identity{siteCA: ca[0], pair: pair}, nil
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/pki"
+)
+
+// labInfo is lab.json in the lab's data directory: it tells programs what a
+// newcomer reads on the screen. It holds secrets of the lab (0600).
+type labInfo struct {
+	PID         int      `json:"pid"`
+	ServiceName string   `json:"serviceName"`
+	GatewayURLs []string `json:"gatewayURLs"` // one for each instance
+	CAFile      string   `json:"caFile"`      // issued the gateways' server certificate
+	// MutualAuthBase and ServerAuthBase go up to and including the role ID.
+	MutualAuthBase  string        `json:"mutualAuthBase"`
+	ServerAuthBase  string        `json:"serverAuthBase"`
+	ManagementPoint string        `json:"managementPoint"` // inside URL
+	SpareClient     labKeyPair    `json:"spareClient"`     // a PKI client that is not used yet
+	BulkToken       string        `json:"bulkToken"`
+	Entra           labEntra      `json:"entra"`
+	LogDir          string        `json:"logDir"`
+	Processes       []labProcInfo `json:"processes"`
+}
+
+type labKeyPair struct {
+	CertFile string `json:"certFile"`
+	KeyFile  string `json:"keyFile"`
+}
+
+type labEntra struct {
+	Issuer   string `json:"issuer"`
+	Audience string `json:"audience"`
+	Token    string `json:"token"` // for a device
+}
+
+type labProcInfo struct {
+	Name       string `json:"name"`
+	PID        int    `json:"pid"`
+	MetricsURL string `json:"metricsURL"`
+	PrivateURL string `json:"privateURL"` // of /livez, /readyz and /explain
+}
+
+const labInfoFile = "lab.json"
+
+func (l *labInfo) save(dir string) error {
+	b, err := json.MarshalIndent(l, "", "  ")
+	if err != nil {
+		return err
+	}
+	return pki.WriteFile(filepath.Join(dir, labInfoFile), append(b, '\n'), 0o600)
+}
+
+// findLab reads lab.json of the directory, or of the running lab.
+func findLab(dir string) (*labInfo, error) {
+	dirs := []string{dir}
+	if dir == "" {
+		dirs = defaultLabDirs()
+	}
+	for _, d := range dirs {
+		b, err := os.ReadFile(filepath.Join(d, labInfoFile))
+		if err != nil {
+			if dir != "" {
+				return nil, fmt.Errorf("read the lab's description: %w", err)
+			}
+			continue
+		}
+		l := new(labInfo)
+		if err := json.Unmarshal(b, l); err != nil {
+			return nil, fmt.Errorf("read %s: %w", filepath.Join(d, labInfoFile), err)
+		}
+		return l, nil
+	}
+	return nil, opencmg.Errorf(opencmg.NotFound, "no lab is running: start one with opencmg lab, or name its directory with --data-dir")
+}
+
+// defaultLabDirs are where a lab puts its data when nobody says where. There
+// are several, so that two labs can run at once.
+func defaultLabDirs() []string {
+	base := filepath.Join(os.TempDir(), "opencmg-lab-"+strconv.Itoa(os.Getuid()))
+	dirs := []string{base}
+	for i := 2; i <= 8; i++ {
+		dirs = append(dirs, fmt.Sprintf("%s-%d", base, i))
+	}
+	return dirs
+}
+
+// makeLabDir makes the data directory. temporary says that it goes away with
+// the lab.
+func makeLabDir(dir string) (path string, temporary bool, err error) {
+	if dir != "" {
+		if err := requireDir("--data-dir", dir); err != nil {
+			return "", false, err
+		}
+		if _, err := os.Stat(filepath.Join(dir, labInfoFile)); err == nil {
+			if l, err := findLab(dir); err == nil && processAlive(l.PID) {
+				return "", false, opencmg.Errorf(opencmg.Conflict, "--data-dir %s: a lab is running there with process %d; stop it, or choose another directory", dir, l.PID)
+			}
+		}
+		path, err = filepath.Abs(dir)
+		return path, false, err
+	}
+	for _, d := range defaultLabDirs() {
+		err = os.Mkdir(d, 0o700)
+		if err == nil {
+			return d, true, nil
+		}
+		// What a lab left behind that was killed is cleared away. Only a
+		// directory of this user can be removed.
+		if l, lerr := findLab(d); lerr == nil && !processAlive(l.PID) && os.RemoveAll(d) == nil && os.Mkdir(d, 0o700) == nil {
+			return d, true, nil
+		}
+	}
+	d, err := os.MkdirTemp("", "opencmg-lab-")
+	return d, true, err
+}

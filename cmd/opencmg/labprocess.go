@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/opencmg/opencmg"
+)
+
+// A labProcess is one role of the lab as a process of its own. When it ends
+// without being told to, it is started again, as a service manager would do.
+type labProcess struct {
+	name       string
+	words      []string // e.g. "gateway", "serve"
+	config     string
+	privateURL string
+	dir        string // for what it prints
+	log        *slog.Logger
+
+	mu       sync.Mutex // guards what follows
+	cmd      *exec.Cmd
+	stdin    io.Closer // closing it ends the process
+	restarts int
+	stopping bool
+
+	started func() // called after each start, to tell lab.json the new pid
+	done    chan struct{}
+}
+
+// start starts the process and the goroutine that keeps it running until
+// stop.
+func (p *labProcess) start() error {
+	p.done = make(chan struct{})
+	wait, err := p.spawn()
+	if err != nil {
+		close(p.done)
+		return err
+	}
+	go p.keep(wait)
+	return nil
+}
+
+func (p *labProcess) keep(wait func() error) {
+	defer close(p.done)
+	for backoff := 50 * time.Millisecond; ; backoff = min(2*backoff, 2*time.Second) {
+		began := time.Now()
+		err := wait()
+		p.mu.Lock()
+		stopping := p.stopping
+		p.restarts++
+		p.mu.Unlock()
+		if stopping {
+			return
+		}
+		if time.Since(began) > 10*time.Second {
+			backoff = 50 * time.Millisecond
+		}
+		p.log.Warn("process ended and is started again", "process", p.name, "err", err)
+		// A pause, so that a process which can not start does not spin.
+		time.Sleep(backoff)
+		if wait, err = p.spawn(); err != nil {
+			wait = func() error { return err }
+		} else {
+			p.started()
+		}
+	}
+}
+
+// spawn starts the program once. Its output goes to <name>.out.
+func (p *labProcess) spawn() (wait func() error, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopping {
+		return func() error { return nil }, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	out, err := os.OpenFile(filepath.Join(p.dir, p.name+".out"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	cmd := exec.Command(self, append(p.words, "--config", p.config, "--until-stdin-closes")...)
+	cmd.Args[0] = "opencmg" // whatever the file is called
+	cmd.Stdout, cmd.Stderr = out, out
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", p.name, err)
+	}
+	p.cmd, p.stdin = cmd, stdin
+	return cmd.Wait, nil
+}
+
+// pid returns the process ID, which changes when the process is started again.
+func (p *labProcess) pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
+}
+
+// kill ends the process without warning.
+func (p *labProcess) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd != nil {
+		p.cmd.Process.Kill()
+	}
+}
+
+// stop asks the process to end, and insists after a while.
+func (p *labProcess) stop(grace time.Duration) {
+	p.mu.Lock()
+	p.stopping = true
+	if p.stdin != nil {
+		p.stdin.Close()
+	}
+	p.mu.Unlock()
+	select {
+	case <-p.done:
+	case <-time.After(grace):
+		p.kill()
+		<-p.done
+	}
+}
+
+// ready waits until the process answers /readyz with 200.
+func (p *labProcess) ready(ctx context.Context) error {
+	client := &http.Client{Timeout: 2 * time.Second}
+	last := "it did not answer"
+	for {
+		req, err := http.NewRequestWithContext(ctx, "GET", p.privateURL+"/readyz", nil)
+		if err != nil {
+			return err
+		}
+		if res, err := client.Do(req); err == nil {
+			b, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10))
+			res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				return nil
+			}
+			last = string(b)
+		}
+		select {
+		case <-ctx.Done():
+			return opencmg.Errorf(opencmg.Timeout, "%s did not become ready: %s\nwhat it printed is in %s", p.name, last, filepath.Join(p.dir, p.name+".out"))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// portPicker finds free loopback ports below the range that systems use for
+// outgoing connections, so that a process which is started again finds its
+// port free.
+type portPicker struct{ used map[int]bool }
+
+func (pp *portPicker) pick() (string, error) {
+	if pp.used == nil {
+		pp.used = map[int]bool{}
+	}
+	for range 1000 {
+		port := 20000 + rand.IntN(12000)
+		if pp.used[port] {
+			continue
+		}
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		ln.Close()
+		pp.used[port] = true
+		return addr, nil
+	}
+	return "", opencmg.Errorf(opencmg.Unavailable, "no free port between 20000 and 32000 on 127.0.0.1")
+}

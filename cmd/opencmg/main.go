@@ -1,0 +1,204 @@
+// Command opencmg is an open cloud management gateway: the gateway itself, the
+// connection point, a management point, a client, and a lab that runs all of
+// them on one machine. Run "opencmg help".
+//
+// This package reads configuration files and flags, wires the other packages
+// together and talks to people. What a command produces goes to standard
+// output; progress, hints and errors go to standard error. It exits with 0
+// when it did what was asked, 1 when that failed, and 2 when it was called
+// wrongly.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/opencmg/opencmg"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// A command is one verb of the command line.
+type command struct {
+	words   string // e.g. "gateway serve"
+	args    string // for the usage line
+	summary string
+	run     func(ctx context.Context, env *env, args []string) error
+	hidden  bool // started by the lab, not by people
+}
+
+// env is what a command may touch of the process around it.
+type env struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+func commands() []command {
+	return []command{
+		{words: "lab", args: "[flags]", summary: "run a whole site on this machine and show what it does", run: runLab},
+		{words: "gateway serve", args: "--config FILE", summary: "run one instance of a gateway", run: serveGateway},
+		{words: "connection-point serve", args: "--config FILE", summary: "run a connection point", run: serveConnectionPoint},
+		{words: "mp serve", args: "--config FILE", summary: "run a management point", run: serveManagementPoint},
+		{words: "publish", args: "--file FILE --dir DIR", summary: "sign what a gateway publishes, and make the files of every host", run: runPublish},
+		{words: "bulk-token new", args: "--dir DIR", summary: "make a bulk registration token", run: runBulkToken},
+		{words: "explain", args: "CORRELATION-ID", summary: "show the path of one request of the running lab, with every verdict", run: runExplain},
+		{words: "client install", args: "[/mp:URL] [PROPERTY=VALUE ...]", summary: "set up the client on this device", run: runClientInstall},
+		{words: "client run", args: "[flags]", summary: "run the client until it is stopped", run: runClientRun},
+		{words: "client status", args: "[flags]", summary: "show whether the client is on the intranet or the internet, and how it signs in", run: runClientStatus},
+		{words: "client notify-test", args: "[flags]", summary: "measure a notification's way to this client and back", run: runClientNotifyTest},
+		{words: "version", summary: "print the version", run: runVersion},
+		{words: "lab-cloud serve", args: "--config FILE", summary: "run the lab's stand-in for Microsoft Entra ID", run: serveLabCloud, hidden: true},
+		{words: "lab-crl serve", args: "--config FILE", summary: "run the lab's revocation list server", run: serveLabCRL, hidden: true},
+	}
+}
+
+// usageError is a call that makes no sense; it ends the process with 2.
+type usageError struct{ msg string }
+
+func (e *usageError) Error() string { return e.msg }
+
+func usagef(format string, args ...any) error {
+	return &usageError{fmt.Sprintf(format, args...)}
+}
+
+// errReported is a failure that the command has explained already.
+var errReported = errors.New("failed")
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	e := &env{stdin: stdin, stdout: stdout, stderr: stderr}
+	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+		printHelp(stdout)
+		return 0
+	}
+	c, rest, err := findCommand(args)
+	if err == nil {
+		err = c.run(ctx, e, rest)
+	}
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if u, ok := errors.AsType[*usageError](err); ok {
+		fmt.Fprintf(stderr, "opencmg: %s\n", u.msg)
+		fmt.Fprintln(stderr, "hint: opencmg help lists the commands, and each takes --help")
+		return 2
+	}
+	if errors.Is(err, errReported) {
+		return 1
+	}
+	fmt.Fprintf(stderr, "opencmg: %v\n", err)
+	if hint := hintFor(err); hint != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", hint)
+	}
+	return 1
+}
+
+// hintFor returns the next step for an error that the operating system gave a
+// name, and nothing for errors that say it themselves.
+func hintFor(err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "another program listens there; stop it, or choose another port in the configuration file"
+	case errors.Is(err, os.ErrPermission):
+		return "run as a user who may do this; ports below 1024 need a privilege on most systems"
+	case errors.Is(err, os.ErrNotExist):
+		return "check the path; relative paths in a configuration file are relative to that file"
+	}
+	return ""
+}
+
+func findCommand(args []string) (command, []string, error) {
+	var nouns []string
+	for _, c := range commands() {
+		words := strings.Fields(c.words)
+		if len(args) >= len(words) && strings.EqualFold(strings.Join(args[:len(words)], " "), c.words) {
+			return c, args[len(words):], nil
+		}
+		if strings.EqualFold(words[0], args[0]) {
+			nouns = append(nouns, c.words)
+		}
+	}
+	// The management point has a long name too.
+	if strings.EqualFold(args[0], "management-point") {
+		return findCommand(append([]string{"mp"}, args[1:]...))
+	}
+	if len(nouns) > 0 {
+		return command{}, nil, usagef("%q is not complete: did you mean %s?", strings.Join(args, " "), strings.Join(nouns, ", "))
+	}
+	return command{}, nil, usagef("%q is not a command", args[0])
+}
+
+func printHelp(w io.Writer) {
+	fmt.Fprint(w, "OpenCMG manages machines on the internet through a gateway that your network dials out to.\n\nUsage:\n")
+	for _, c := range commands() {
+		if !c.hidden {
+			fmt.Fprintf(w, "  opencmg %-24s %s\n", c.words, c.summary)
+		}
+	}
+	fmt.Fprint(w, "\nStart with \"opencmg lab\". Each command takes --help.\n")
+}
+
+// newFlags returns the flag set of a command. Its usage goes to standard error
+// with the command's summary on top.
+func newFlags(e *env, words string) *flag.FlagSet {
+	fs := flag.NewFlagSet(words, flag.ContinueOnError)
+	fs.SetOutput(e.stderr)
+	fs.Usage = func() {
+		for _, c := range commands() {
+			if c.words == words {
+				fmt.Fprintf(e.stderr, "Usage: opencmg %s %s\n\n%s.\n", c.words, c.args, capitalise(c.summary))
+			}
+		}
+		fmt.Fprintln(e.stderr)
+		fs.PrintDefaults()
+	}
+	return fs
+}
+
+func capitalise(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+// parseFlags parses and refuses what is left over unless max allows it.
+func parseFlags(fs *flag.FlagSet, args []string, max int) error {
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return usagef("%s: %v", fs.Name(), err)
+	}
+	if fs.NArg() > max {
+		return usagef("%s: %q is not expected here", fs.Name(), fs.Arg(max))
+	}
+	return nil
+}
+
+func runVersion(ctx context.Context, e *env, args []string) error {
+	if err := parseFlags(newFlags(e, "version"), args, 0); err != nil {
+		return err
+	}
+	fmt.Fprintln(e.stdout, "opencmg", version())
+	return nil
+}
+
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "devel"
+}
+
+// readinessError is what /readyz and waiting commands say.
+func readinessError(format string, args ...any) error {
+	return opencmg.Errorf(opencmg.Unavailable, format, args...)
+}

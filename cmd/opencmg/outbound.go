@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/opencmg/opencmg"
+)
+
+type tlsCertificate = tls.Certificate
+
+// An OutboundConfig is the one way to the outside of a process: a forward
+// proxy, additional roots, and addresses that replace what DNS would say.
+type OutboundConfig struct {
+	// Proxy is the URL of a forward proxy, e.g. http://proxy.example.com:8080.
+	Proxy string `yaml:"proxy,omitempty"`
+	// ProxyCredentialsFile holds user:password on its first line.
+	ProxyCredentialsFile string `yaml:"proxyCredentialsFile,omitempty"`
+	// CAFile holds PEM certificates that are trusted besides the system's.
+	CAFile string `yaml:"caFile,omitempty"`
+	// ConnectTo lists HOST:PORT:HOST:PORT: who wants the first pair is
+	// connected to the second one (curl's grammar; an empty part matches
+	// anything or changes nothing).
+	ConnectTo []string `yaml:"connectTo,omitempty"`
+}
+
+// proxyURL returns the proxy with its credentials, or nil.
+func (c OutboundConfig) proxyURL(base string) (*url.URL, error) {
+	if c.Proxy == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(c.Proxy)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, opencmg.Errorf(opencmg.Invalid, "outbound.proxy: must be a URL such as http://proxy.example.com:8080")
+	}
+	if u.User != nil {
+		return nil, opencmg.Errorf(opencmg.Invalid, "outbound.proxy: keep the credentials out of the URL; put user:password into a file and name it as proxyCredentialsFile")
+	}
+	if c.ProxyCredentialsFile != "" {
+		b, err := os.ReadFile(relativeTo(base, c.ProxyCredentialsFile))
+		if err != nil {
+			return nil, fmt.Errorf("outbound.proxyCredentialsFile: %w", err)
+		}
+		line, _, _ := strings.Cut(string(b), "\n")
+		user, password, ok := strings.Cut(strings.TrimSpace(line), ":")
+		if !ok {
+			return nil, opencmg.Errorf(opencmg.Invalid, "outbound.proxyCredentialsFile: the first line must be user:password")
+		}
+		u.User = url.UserPassword(user, password)
+	}
+	return u, nil
+}
+
+// client returns an HTTP client that goes this way.
+func (c OutboundConfig) client(base string, timeout time.Duration) (*http.Client, error) {
+	proxy, err := c.proxyURL(base)
+	if err != nil {
+		return nil, err
+	}
+	t := &http.Transport{
+		Proxy:               http.ProxyURL(proxy),
+		ForceAttemptHTTP2:   true,
+		MaxIdleConnsPerHost: 4,
+		IdleConnTimeout:     90 * time.Second,
+		TLSHandshakeTimeout: 10 * time.Second,
+	}
+	if c.CAFile != "" {
+		pool, err := x509.SystemCertPool()
+		if err != nil {
+			pool = x509.NewCertPool()
+		}
+		b, err := os.ReadFile(relativeTo(base, c.CAFile))
+		if err != nil {
+			return nil, fmt.Errorf("outbound.caFile: %w", err)
+		}
+		if !pool.AppendCertsFromPEM(b) {
+			return nil, opencmg.Errorf(opencmg.Invalid, "outbound.caFile: %s holds no PEM certificate", c.CAFile)
+		}
+		t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+	to, err := parseConnectTo(c.ConnectTo)
+	if err != nil {
+		return nil, fmt.Errorf("outbound.connectTo: %w", err)
+	}
+	t.DialContext = to.dial
+	return &http.Client{Transport: t, Timeout: timeout}, nil
+}
+
+// connectTo replaces addresses before they are dialled.
+type connectTo []connectToRule
+
+type connectToRule struct{ host, port, toHost, toPort string }
+
+func parseConnectTo(rules []string) (connectTo, error) {
+	var to connectTo
+	for _, s := range rules {
+		parts, err := splitConnectTo(s)
+		if err != nil {
+			return nil, err
+		}
+		to = append(to, connectToRule{parts[0], parts[1], parts[2], parts[3]})
+	}
+	return to, nil
+}
+
+func splitConnectTo(s string) (parts [4]string, err error) {
+	rest := s
+	for i := range parts {
+		var part string
+		if strings.HasPrefix(rest, "[") {
+			end := strings.IndexByte(rest, ']')
+			if end < 0 {
+				break
+			}
+			part, rest = rest[1:end], rest[end+1:]
+			if i < 3 && !strings.HasPrefix(rest, ":") {
+				return parts, badConnectTo(s)
+			}
+			rest = strings.TrimPrefix(rest, ":")
+		} else if i < 3 {
+			var ok bool
+			if part, rest, ok = strings.Cut(rest, ":"); !ok {
+				return parts, badConnectTo(s)
+			}
+		} else {
+			part, rest = rest, ""
+		}
+		parts[i] = part
+	}
+	if strings.ContainsAny(parts[3], ":[]") || rest != "" {
+		return parts, badConnectTo(s)
+	}
+	return parts, nil
+}
+
+func badConnectTo(s string) error {
+	return opencmg.Errorf(opencmg.Invalid, "%q: must be HOST:PORT:HOST:PORT, with IPv6 addresses in brackets", s)
+}
+
+// addresses returns where addr leads, in the order of the rules; addr itself
+// when no rule fits.
+func (to connectTo) addresses(addr string) []string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return []string{addr}
+	}
+	var found []string
+	for _, r := range to {
+		if r.host != "" && !strings.EqualFold(r.host, host) || r.port != "" && r.port != port {
+			continue
+		}
+		h, p := r.toHost, r.toPort
+		if h == "" {
+			h = host
+		}
+		if p == "" {
+			p = port
+		}
+		found = append(found, net.JoinHostPort(h, p))
+	}
+	if len(found) == 0 {
+		return []string{addr}
+	}
+	return found
+}
+
+// dial tries the addresses in order, as a resolver with several answers would.
+func (to connectTo) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	d := net.Dialer{Timeout: 10 * time.Second}
+	var errs []error
+	for _, a := range to.addresses(addr) {
+		conn, err := d.DialContext(ctx, network, a)
+		if err == nil {
+			return conn, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
