@@ -23,6 +23,9 @@ import (
 // ccmTokenMargin is how long before its end a CCM token is replaced.
 const ccmTokenMargin = 30 * time.Minute
 
+// insideAttempts is how often a request to a management point inside is sent.
+const insideAttempts = 3
+
 // Auth returns the way in which the client proves itself now (cmg-behaviour
 // K23).
 func (c *Client) Auth() Auth {
@@ -137,6 +140,11 @@ func (c *Client) sendOn(ctx context.Context, r *route, need tokenNeed, build fun
 	q, err := build(r)
 	if err != nil {
 		return nil, err
+	}
+	if !r.internet {
+		// A silent management point inside probably means that this device
+		// left; finding that out soon is worth more than trying on.
+		q.attempts = insideAttempts
 	}
 	if r.byToken() && need != noToken {
 		if q.bearer, err = c.bearer(ctx, r, need); err != nil {

@@ -200,3 +200,86 @@ func (c *Client) take(f ccm.Frame, l listener) (ccm.TaskResponse, error) {
 	c.log.Info("task received", "component", notifyComponent, "pushid", t.PushID, "taskid", t.TaskID, "taskguid", t.TaskGUID, "tasktype", t.Type)
 	return ccm.TaskResponse{Time: c.cfg.Now(), PushID: t.PushID, TaskID: t.TaskID, ReturnCode: l.task(t)}, nil
 }
+
+// notifyTestTime bounds a whole NotifyTest.
+const notifyTestTime = 60 * time.Second
+
+// NotifyTest opens a notification channel, asks the management point to notify
+// this very client, and measures the round trip: from sending the request to
+// receiving the task. It may run beside Run, which then takes the task of its
+// own channel and leaves this one to wait for its own.
+func (c *Client) NotifyTest(ctx context.Context) (StepResult, error) {
+	return c.step(StepNotification, notifyComponent, func(r *StepResult) error {
+		id, err := c.registered()
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, notifyTestTime)
+		defer cancel()
+		ready := make(chan struct{}, 1)
+		tasks := make(chan ccm.Task, 8)
+		closed := make(chan error, 1)
+		listening, stop := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer stop()
+		wg.Go(func() {
+			closed <- c.listen(listening, listener{
+				ready: func() { ready <- struct{}{} },
+				task: func(t ccm.Task) int {
+					select {
+					case tasks <- t:
+					default:
+					}
+					return 0
+				},
+			})
+		})
+		select {
+		case <-ready:
+		case err := <-closed:
+			return err
+		}
+		began := time.Now()
+		guid := ccm.NewGUID()
+		a, err := c.askForPush(ctx, id, guid)
+		if err != nil {
+			return err
+		}
+		r.CorrelationID = a.correlationID
+		for {
+			select {
+			case t := <-tasks:
+				if t.TaskGUID != guid {
+					continue // of somebody else; answered by the channel
+				}
+				took := time.Since(began)
+				r.Milliseconds = milliseconds(took)
+				r.Detail = fmt.Sprintf("round trip %.1f ms", r.Milliseconds)
+				return nil
+			case err := <-closed:
+				if err == nil || ctx.Err() != nil {
+					err = opencmg.Errorf(opencmg.Timeout, "no notification arrived within %s; look for this client in the management point's log BgbHttpProxy", notifyTestTime)
+				}
+				return err
+			}
+		}
+	})
+}
+
+// askForPush asks for a test task to this client, in a frame signed like
+// those of the channel.
+func (c *Client) askForPush(ctx context.Context, id opencmg.ClientID, guid string) (*answer, error) {
+	a, _, err := c.send(ctx, clientProof, func(r *route) (*call, error) {
+		task := ccm.Task{Time: c.cfg.Now(), TaskGUID: guid, Type: ccm.TaskTest}
+		body, err := ccm.ContinueRequest{SourceID: id, Frame: task.Frame()}.Encode(c.key())
+		return &call{
+			method: ccm.MethodCCMPost, url: r.base + ccm.PathNotification + "?RequestType=Test", contentType: "text/plain;charset=utf-8",
+			body: body, component: notifyComponent,
+		}, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ask for a notification: %w", err)
+	}
+	return a, nil
+}

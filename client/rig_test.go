@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rsa"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -41,6 +42,7 @@ type rig struct {
 	ca     *pki.Authority
 	caFile string
 	log    *slog.Logger
+	issued []*x509.Certificate // of serve
 
 	mu       sync.Mutex
 	clients  map[string]opencmg.ClientID // by thumbprint of the signing certificate
@@ -79,6 +81,9 @@ func newRig(t *testing.T) *rig {
 		sessions: map[opencmg.ClientID]chan ccm.Task{}, policies: map[string]ccm.Policy{},
 		answers: make(chan ccm.TaskResponse, 16), approval: ccm.Approved, tokenFor: 8 * time.Hour, signedIn: make(chan opencmg.ClientID, 64),
 	}
+	if os.Getenv("OPENCMG_TEST_LOG") != "" {
+		r.log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	if err := os.WriteFile(r.caFile, ca.CertificatePEM(), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -95,6 +100,7 @@ func (r *rig) serve(h http.Handler, names ...string) (addr string, kill func()) 
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.issued = append(r.issued, cert.Leaf)
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12})
 	if err != nil {
 		r.t.Fatal(err)
@@ -398,6 +404,18 @@ func (r *rig) notification(w http.ResponseWriter, req *http.Request, body []byte
 	switch req.URL.Query().Get("RequestType") {
 	case "LogIn":
 		w.Write(ccm.EncodeLogIn([]byte("session")))
+	case "Test":
+		q, err := ccm.ParseContinue(body)
+		if err != nil {
+			r.t.Errorf("test: %v", err)
+			return
+		}
+		task, err := ccm.ParseTask(q.Frame)
+		if err != nil || q.Frame.Type != ccm.FrameRequest {
+			r.t.Errorf("test: %v", err)
+		}
+		task.PushID = 99
+		r.channel(q.SourceID) <- task
 	case "Continue":
 		q, err := ccm.ParseContinue(body)
 		if err != nil {
@@ -427,6 +445,78 @@ func (r *rig) notification(w http.ResponseWriter, req *http.Request, body []byte
 			w.Write(task.Frame().Append(nil))
 		case <-hold.C:
 		case <-req.Context().Done():
+		}
+	}
+}
+
+// fastChannel is the TCP form of notification.
+func (r *rig) fastChannel() (port int) {
+	r.t.Helper()
+	cert, err := r.ca.IssueKeyPair(pki.Template{CommonName: mpName, DNSNames: []string{mpName}, Server: true}, time.Now())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(r.t.Context())
+	r.t.Cleanup(func() { cancel(); ln.Close(); wg.Wait() })
+	wg.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer conn.Close()
+				defer context.AfterFunc(ctx, func() { conn.Close() })()
+				r.fastConn(ctx, conn)
+			})
+		}
+	})
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+func (r *rig) fastConn(ctx context.Context, conn net.Conn) {
+	f, err := ccm.ReadFrame(conn)
+	if err != nil {
+		return
+	}
+	in, err := ccm.ParseSignIn(f)
+	if err != nil || f.Type != ccm.FrameSignIn {
+		r.t.Errorf("sign-in: type %d, %v", f.Type, err)
+		return
+	}
+	conn.Write(ccm.SignInConfirm(time.Now()).Append(nil))
+	r.note("fast channel")
+	r.signedIn <- in.ClientID
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		for {
+			f, err := ccm.ReadFrame(conn)
+			if err != nil {
+				return
+			}
+			if f.Type == ccm.FrameResponse {
+				if a, err := ccm.ParseTaskResponse(f); err == nil {
+					r.answers <- a
+				}
+			}
+		}
+	}()
+	for {
+		select {
+		case task := <-r.channel(in.ClientID):
+			conn.Write(task.Frame().Append(nil))
+		case <-gone:
+			return
+		case <-ctx.Done():
+			conn.Close()
+			<-gone
+			return
 		}
 	}
 }

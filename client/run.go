@@ -18,8 +18,11 @@ const (
 	// lookInterval is how often Run looks at clock and network addresses, so
 	// that it notices a device that slept or moved.
 	lookInterval = time.Minute
-	maxRetry     = 15 * time.Minute
-	unknownTask  = 1 // return code for a task this client does not know
+	// lookAgain is when to look where the device is without any sign that it
+	// moved; while acts fail it is lookInterval.
+	lookAgain   = 15 * time.Minute
+	maxRetry    = 15 * time.Minute
+	unknownTask = 1 // return code for a task this client does not know
 )
 
 // A duty is something that Run does again and again.
@@ -49,11 +52,14 @@ func (c *Client) Run(ctx context.Context) error {
 
 	duties := c.duties()
 	addresses := networkAddresses()
-	where := c.Locate(ctx)
+	where, looked := c.Locate(ctx), time.Now()
 	for ctx.Err() == nil {
 		c.search(ctx)
 		for i := range duties {
-			c.doDuty(ctx, &duties[i])
+			if err := c.doDuty(ctx, &duties[i]); c.left(err) {
+				c.NetworkChanged()
+				break
+			}
 		}
 		timer := time.NewTimer(c.untilNext(duties))
 		look := false
@@ -67,15 +73,17 @@ func (c *Client) Run(ctx context.Context) error {
 			if now := networkAddresses(); now != addresses {
 				addresses, look = now, true
 			}
-			// A management point that fell silent may mean that we left.
-			look = look || slices.ContainsFunc(duties, func(d duty) bool { return d.failure > 0 })
+			failing := slices.ContainsFunc(duties, func(d duty) bool { return d.failure > 0 })
+			since := time.Since(looked)
+			look = look || since >= lookAgain || failing && since >= lookInterval
 		}
 		timer.Stop()
 		if look && ctx.Err() == nil {
 			c.log.Info("looking where this device is", "component", "ClientLocation")
-			c.byIdentity.close()
+			looked = time.Now()
 			if now := c.Locate(ctx); now != where {
 				where = now
+				c.Close() // idle connections of the place before
 				select {
 				case restart <- struct{}{}:
 				default:
@@ -118,10 +126,16 @@ func (c *Client) tokenDue(s *state) time.Time {
 	return s.ClientToken.Renew
 }
 
-func (c *Client) doDuty(ctx context.Context, d *duty) {
+// left reports whether a failure may mean that this device is no longer
+// inside.
+func (c *Client) left(err error) bool {
+	return err != nil && c.state().Intranet && (errors.Is(err, opencmg.Unavailable) || errors.Is(err, opencmg.Timeout))
+}
+
+func (c *Client) doDuty(ctx context.Context, d *duty) error {
 	st := c.state()
 	if ctx.Err() != nil || d.wanted != nil && !d.wanted(st) {
-		return
+		return nil
 	}
 	now := c.cfg.Now()
 	if d.next.IsZero() && d.last != nil && !d.last(st).IsZero() {
@@ -129,7 +143,7 @@ func (c *Client) doDuty(ctx context.Context, d *duty) {
 	}
 	// A clock that was set back must not put a duty off for years.
 	if now.Before(d.next) && (d.interval == 0 || d.next.Sub(now) <= 2*d.interval) {
-		return
+		return nil
 	}
 	_, err := d.act(ctx)
 	now = c.cfg.Now()
@@ -143,6 +157,7 @@ func (c *Client) doDuty(ctx context.Context, d *duty) {
 	default:
 		d.failure, d.next = 0, now.Add(jitter(d.interval))
 	}
+	return err
 }
 
 // untilNext is how long nothing is due.
@@ -211,6 +226,9 @@ func (c *Client) keepListening(ctx context.Context, pushed chan<- int, restart <
 				wait = jitter(time.Second)
 			}
 			failure++
+			if c.left(err) {
+				c.NetworkChanged()
+			}
 			c.log.Warn("notification channel is lost; it is opened again", "component", notifyComponent, "wait", wait, "err", err)
 		}
 		timer := time.NewTimer(wait)

@@ -42,6 +42,7 @@ const (
 func (c *Client) Install(ctx context.Context) ([]StepResult, error) {
 	c.log.Info("installing", "component", "ccmsetup", "site", string(c.state().siteCode()), "auth", string(c.Auth()))
 	c.Locate(ctx)
+	c.search(ctx)
 	var results []StepResult
 	for _, act := range []func(context.Context) (StepResult, error){c.Register, c.Token, c.Location, c.Policy} {
 		r, err := act(ctx)

@@ -100,6 +100,8 @@ type call struct {
 	timeout time.Duration
 	// once forbids repeating what may have been sent.
 	once bool
+	// attempts is how often the call is sent at most; 0 means maxAttempts.
+	attempts int
 }
 
 // An answer is a successful response.
@@ -160,17 +162,20 @@ func (t *transport) close() { t.http.CloseIdleConnections() }
 // do sends a call, again where that is allowed, until it succeeds, ctx ends or
 // the attempts are used up. Statuses outside 200 to 299 are *HTTPError.
 func (t *transport) do(ctx context.Context, c *call) (*answer, error) {
-	var wait time.Duration
+	attempts := c.attempts
+	if attempts == 0 {
+		attempts = maxAttempts
+	}
 	for attempt := 1; ; attempt++ {
 		a, sent, err := t.attempt(ctx, c)
 		if err == nil {
 			return a, nil
 		}
-		if ctx.Err() != nil || attempt == maxAttempts || !repeatable(c, sent, err) {
+		if ctx.Err() != nil || attempt == attempts || !repeatable(c, sent, err) {
 			t.logFailure(c, err)
 			return nil, err
 		}
-		wait = pause(attempt, err)
+		wait := pause(attempt, err)
 		t.log.Debug("request failed; it is sent again", "component", c.component, "url", withoutQuery(c.url), "attempt", attempt, "wait", wait, "err", err)
 		timer := time.NewTimer(wait)
 		select {
