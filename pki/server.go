@@ -276,11 +276,11 @@ func (s *ServerCertificate) Reload() error {
 
 // use takes new content. The caller holds mu.
 func (s *ServerCertificate) use(content serverContent) error {
-	s.seen = content.sum() // also of broken content, which is not tried again
 	cert, err := content.load(s.files, time.Now())
 	if err != nil {
 		return err
 	}
+	s.seen = content.sum()
 	if old := s.current.Swap(&cert); old != nil && !old.Leaf.Equal(cert.Leaf) {
 		s.log.Info("server certificate replaced", "subject", cert.Leaf.Subject.String(), "thumbprint", Thumbprint(cert.Leaf), "not_after", cert.Leaf.NotAfter)
 	}
@@ -289,11 +289,12 @@ func (s *ServerCertificate) use(content serverContent) error {
 
 // Run looks for changed files every few seconds until ctx ends. Connections
 // keep what they have; new ones get the new certificate. What is wrong with a
-// new file is logged once.
+// new file is logged once, and the file is tried again: it may be half copied,
+// or not valid yet.
 func (s *ServerCertificate) Run(ctx context.Context) error {
 	tick := time.NewTicker(serverPoll)
 	defer tick.Stop()
-	unreadable := false
+	said := ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -302,18 +303,14 @@ func (s *ServerCertificate) Run(ctx context.Context) error {
 		}
 		s.mu.Lock()
 		content, err := s.files.read()
-		if err == nil {
-			unreadable = false
-			if content.sum() != s.seen {
-				err = s.use(content)
-			}
-		} else if unreadable {
-			err = nil // said already
-		} else {
-			unreadable = true
+		if err == nil && content.sum() != s.seen {
+			err = s.use(content)
 		}
 		s.mu.Unlock()
-		if err != nil {
+		if err == nil {
+			said = ""
+		} else if said != err.Error() {
+			said = err.Error()
 			s.log.Error("new server certificate is not usable, the old one stays", "err", err)
 		}
 	}
