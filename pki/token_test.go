@@ -146,8 +146,11 @@ func TestTokenSignerChecksItsKey(t *testing.T) {
 	good, wrong := testSigningKey(), otherSigningKey()
 	ec := mintCA(t, "x", nil, nil)
 	for name, f := range map[string]func() error{
-		"hierarchy": func() error { _, err := pki.NewTokenSigner(good.PrivateKey.(crypto.Signer), good.Leaf, "", "", "x"); return err },
-		"ECDSA":     func() error { _, err := pki.NewTokenSigner(ec.key, ec.cert, "", "", hierarchy); return err },
+		"hierarchy": func() error {
+			_, err := pki.NewTokenSigner(good.PrivateKey.(crypto.Signer), good.Leaf, "", "", "x")
+			return err
+		},
+		"ECDSA": func() error { _, err := pki.NewTokenSigner(ec.key, ec.cert, "", "", hierarchy); return err },
 		"mismatch": func() error {
 			_, err := pki.NewTokenSigner(good.PrivateKey.(crypto.Signer), wrong.Leaf, "", "", hierarchy)
 			return err
@@ -164,7 +167,7 @@ func TestTokenSignerChecksItsKey(t *testing.T) {
 }
 
 func TestTokenRefusals(t *testing.T) {
-	now := time.Now()
+	now := time.Now().Truncate(time.Second)
 	key := testSigningKey().PrivateKey
 	head := map[string]any{"typ": "JWT", "x5t": x5t()}
 	base := func() map[string]any {
@@ -548,13 +551,15 @@ func TestKeysUnavailable(t *testing.T) {
 		return []byte(`{"keys":[{"kty":"RSA","kid":"k1","n":"` + strings.Repeat("q", 170) + `","e":"AQAB"},{"kty":"oct","kid":"k1","k":"AAAA"},{"kty":"new"},1]}`)
 	}
 	for name, spoil := range map[string]func(t testing.TB, w *web){
-		"absent":        func(t testing.TB, w *web) { w.answers = nil },
-		"hangs":         func(t testing.TB, w *web) { w.set(metadata, hang) },
-		"keys hang":     func(t testing.TB, w *web) { w.set("https://login.example/keys", hang) },
-		"500":           func(t testing.TB, w *web) { w.set(metadata, answer(500, nil)) },
-		"empty":         func(t testing.TB, w *web) { w.set(metadata, answer(200, nil)) },
-		"no address":    func(t testing.TB, w *web) { w.set(metadata, answer(200, []byte("{}"))) },
-		"plain address": func(t testing.TB, w *web) { w.set(metadata, answer(200, []byte(`{"jwks_uri":"http://login.example/keys"}`))) },
+		"absent":     func(t testing.TB, w *web) { w.answers = nil },
+		"hangs":      func(t testing.TB, w *web) { w.set(metadata, hang) },
+		"keys hang":  func(t testing.TB, w *web) { w.set("https://login.example/keys", hang) },
+		"500":        func(t testing.TB, w *web) { w.set(metadata, answer(500, nil)) },
+		"empty":      func(t testing.TB, w *web) { w.set(metadata, answer(200, nil)) },
+		"no address": func(t testing.TB, w *web) { w.set(metadata, answer(200, []byte("{}"))) },
+		"plain address": func(t testing.TB, w *web) {
+			w.set(metadata, answer(200, []byte(`{"jwks_uri":"http://login.example/keys"}`)))
+		},
 		"file address":  func(t testing.TB, w *web) { w.set(metadata, answer(200, []byte(`{"jwks_uri":"file:///etc/passwd"}`))) },
 		"HTML keys":     func(t testing.TB, w *web) { w.set("https://login.example/keys", answer(200, []byte("<html>"))) },
 		"huge":          func(t testing.TB, w *web) { w.set(metadata, answer(200, make([]byte, 1<<20))) },
