@@ -54,6 +54,18 @@ const ActionDelete = "Delete"
 // opaque session data, as captured, and Continue with the frame of 9.2 or with
 // an empty body for "nothing to deliver".
 
+// Values of RequestType in queries to [PathNotification]. LogIn and Continue
+// were captured. Test is ours: a client asks for one [TaskTest] to itself, to
+// measure the round trip. The body is a [ContinueRequest] without session whose
+// frame is a request frame ([Task.Frame]) with the task's GUID, signed like
+// those of Continue; the answer is 200 without a body, and the task then comes
+// down every channel that the client holds, with the same GUID.
+const (
+	NotifyLogIn    = "LogIn"
+	NotifyContinue = "Continue"
+	NotifyTest     = "Test"
+)
+
 // Notification task types. 1 and 15 were seen, the others are unknown; ours
 // begin at 1000 so that they never mean something else to a vendor's client.
 const (

@@ -135,7 +135,7 @@ func (c *Client) listenTCP(ctx context.Context, id opencmg.ClientID, mp string, 
 // listenHTTP speaks the form of wire.md 9.3: a LogIn, then held requests.
 func (c *Client) listenHTTP(ctx context.Context, id opencmg.ClientID, l listener) error {
 	a, r, err := c.send(ctx, clientProof, func(r *route) (*call, error) {
-		return &call{method: ccm.MethodCCMPost, url: r.base + ccm.PathNotification + "?RequestType=LogIn", contentType: "application/x-www-form-urlencoded", component: notifyComponent}, nil
+		return &call{method: ccm.MethodCCMPost, url: r.base + ccm.PathNotification + "?RequestType=" + ccm.NotifyLogIn, contentType: "application/x-www-form-urlencoded", component: notifyComponent}, nil
 	})
 	if err != nil {
 		return fmt.Errorf("notification: log in: %w", err)
@@ -155,7 +155,7 @@ func (c *Client) listenHTTP(ctx context.Context, id opencmg.ClientID, l listener
 		a, err := c.sendOn(ctx, r, clientProof, func(r *route) (*call, error) {
 			body, err := ccm.ContinueRequest{KeepAlive: keepAlive, Session: session, Frame: frame, SourceID: id}.Encode(c.key())
 			return &call{
-				method: ccm.MethodCCMPost, url: r.base + ccm.PathNotification + "?RequestType=Continue", contentType: "text/plain;charset=utf-8",
+				method: ccm.MethodCCMPost, url: r.base + ccm.PathNotification + "?RequestType=" + ccm.NotifyContinue, contentType: "text/plain;charset=utf-8",
 				body: body, component: notifyComponent, timeout: keepAlive + holdMargin,
 			}, err
 		})
@@ -274,7 +274,7 @@ func (c *Client) askForPush(ctx context.Context, id opencmg.ClientID, guid strin
 		task := ccm.Task{Time: c.cfg.Now(), TaskGUID: guid, Type: ccm.TaskTest}
 		body, err := ccm.ContinueRequest{SourceID: id, Frame: task.Frame()}.Encode(c.key())
 		return &call{
-			method: ccm.MethodCCMPost, url: r.base + ccm.PathNotification + "?RequestType=Test", contentType: "text/plain;charset=utf-8",
+			method: ccm.MethodCCMPost, url: r.base + ccm.PathNotification + "?RequestType=" + ccm.NotifyTest, contentType: "text/plain;charset=utf-8",
 			body: body, component: notifyComponent,
 		}, err
 	})
