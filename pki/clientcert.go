@@ -208,7 +208,8 @@ func (v *ClientVerifier) checkRevocation(leaf *x509.Certificate, a *acceptedChai
 		return nil
 	}
 	a.generation = v.crl.generation.Load()
-	a.recheck = a.notAfter
+	// Asking again from time to time also tells the cache what is in use.
+	a.recheck = earlier(a.notAfter, now.Add(v.crl.c.MaxAge))
 	deadline := time.Now().Add(v.crl.c.FirstTimeout)
 	cert := leaf
 	for i, issuer := range a.above {

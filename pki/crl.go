@@ -5,13 +5,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -49,7 +47,7 @@ type CRLCache struct {
 	fetch *fetcher
 	wake  chan struct{} // something new is due
 	slots chan struct{} // bounds fetches in the background
-	// generation changes with every list that replaces another.
+	// generation changes with every list that comes, is replaced or goes.
 	generation atomic.Uint64
 
 	mu      sync.Mutex // protects what follows and the entries' fields, never held while fetching
@@ -121,6 +119,10 @@ func (c *CRLCache) Run(ctx context.Context) error {
 		for _, e := range c.entries {
 			if e.fetching != nil {
 				continue // its end wakes this loop
+			}
+			if now.Sub(e.used) > forgetAfter {
+				c.forget(e)
+				continue
 			}
 			if e.due.After(now) {
 				if e.due.Before(next) {
@@ -301,11 +303,21 @@ func (c *CRLCache) evict() bool {
 	if oldest == nil || c.c.Now().Sub(oldest.used) < c.c.MaxAge {
 		return false
 	}
-	delete(c.entries, oldest.key)
-	if c.c.Dir != "" {
-		os.Remove(c.path(oldest.key))
-	}
+	c.forget(oldest)
 	return true
+}
+
+// forgetAfter is how long a list is refreshed that nobody asks for: its CA may
+// have left the configuration.
+const forgetAfter = 7 * 24 * time.Hour
+
+// forget drops an entry that is not being fetched. The caller holds mu.
+func (c *CRLCache) forget(e *crlEntry) {
+	delete(c.entries, e.key)
+	c.generation.Add(1) // what rested on this list is to be checked again
+	if c.c.Dir != "" {
+		os.Remove(c.path(e.key))
+	}
 }
 
 func (c *CRLCache) poke() {
@@ -313,139 +325,6 @@ func (c *CRLCache) poke() {
 	case c.wake <- struct{}{}:
 	default:
 	}
-}
-
-// refresh gets the list of an entry, the first time from disk if it is there.
-// The caller has set e.fetching.
-func (c *CRLCache) refresh(ctx context.Context, e *crlEntry, timeout time.Duration) {
-	c.mu.Lock()
-	first, etag, modified := !e.tried, e.etag, e.modified
-	c.mu.Unlock()
-	if first {
-		if list, kept := c.load(e); list != nil {
-			// Good enough for now; the server is asked as soon as possible.
-			c.finish(e, fetched{list: list, at: kept, due: c.c.Now()})
-			return
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	body, header, err := c.fetch.get(ctx, e.key.url, c.c.MaxBytes, etag, modified)
-	now := c.c.Now()
-	if errors.Is(err, errNotModified) {
-		c.finish(e, fetched{e.list, now, now.Add(c.pause(e.list, now)), etag, modified, nil})
-		return
-	}
-	var list *crlList
-	if err == nil {
-		if list, err = parseCRL(body, e.issuer); err == nil {
-			err = c.acceptable(e, list, now)
-		}
-	}
-	if err != nil {
-		c.finish(e, fetched{err: err})
-		return
-	}
-	if c.c.Dir != "" {
-		if err := WriteFile(c.path(e.key), body, 0o644); err != nil {
-			c.c.Log.Warn("revocation list can not be kept on disk", "url", e.key.url, "err", err)
-		}
-	}
-	c.finish(e, fetched{list, now, now.Add(c.pause(list, now)), header.Get("ETag"), header.Get("Last-Modified"), nil})
-}
-
-// acceptable reports why a verified list must not replace the one we have.
-func (c *CRLCache) acceptable(e *crlEntry, list *crlList, now time.Time) error {
-	const skew = 10 * time.Minute
-	if list.thisUpdate.After(now.Add(skew)) {
-		return fmt.Errorf("the list is valid from %s on, and it is %s here: one of the clocks is wrong",
-			list.thisUpdate.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
-	}
-	// A fetch in progress owns e.list for writing, so reading it needs no lock.
-	if old := e.list; old != nil && now.Before(old.nextUpdate) && list.olderThan(old) {
-		return fmt.Errorf("the server gives out an older list (of %s) than the one we have (of %s)",
-			list.thisUpdate.Format(time.RFC3339), old.thisUpdate.Format(time.RFC3339))
-	}
-	return nil
-}
-
-// pause is the time until a list is asked for again: MaxAge, or less when it
-// ends before.
-func (c *CRLCache) pause(list *crlList, now time.Time) time.Duration {
-	lead := list.nextUpdate.Sub(list.thisUpdate) / 10
-	d := min(c.c.MaxAge, list.nextUpdate.Sub(now)-lead)
-	return jitter(max(d, min(c.c.MaxAge, time.Minute))) // an ended list is asked for again each minute
-}
-
-// fetched is the outcome of a fetch: a list, or an error.
-type fetched struct {
-	list           *crlList
-	at, due        time.Time
-	etag, modified string
-	err            error
-}
-
-// finish ends a fetch. After an error the list stays as it was.
-func (c *CRLCache) finish(e *crlEntry, f fetched) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	close(e.fetching)
-	e.fetching, e.tried = nil, true
-	before := e.err
-	e.err = f.err
-	if f.err != nil {
-		e.failedAt = c.c.Now()
-		e.failures++
-		e.due = e.failedAt.Add(backoff(e.failures, min(c.c.MaxAge, 5*time.Minute)))
-		if before == nil && !errors.Is(f.err, context.Canceled) {
-			attrs := []any{"url", e.key.url, "issuer", e.issuer.Subject.String(), "err", f.err}
-			if e.list != nil {
-				attrs = append(attrs, "old_list_until", e.list.nextUpdate)
-			}
-			c.c.Log.Warn("revocation list can not be had", attrs...)
-		}
-	} else {
-		if before != nil || e.list == nil {
-			c.c.Log.Info("revocation list is there", "url", e.key.url, "issuer", e.issuer.Subject.String(), "next_update", f.list.nextUpdate, "revoked", len(f.list.revoked))
-		}
-		if e.list != f.list {
-			c.generation.Add(1)
-		}
-		e.list, e.due, e.fetched, e.failures, e.etag, e.modified = f.list, f.due, f.at, 0, f.etag, f.modified
-		if f.list.nextUpdate.Before(c.c.Now()) {
-			e.etag, e.modified = "", "" // never be told that it did not change
-		}
-	}
-	c.poke()
-}
-
-func (c *CRLCache) path(k crlKey) string {
-	return filepath.Join(c.c.Dir, fmt.Sprintf("%x.crl", sha256.Sum256(append([]byte(k.url), k.issuer[:]...))))
-}
-
-// load reads a list kept by an earlier run, and when it was kept; nil if there
-// is none that helps.
-func (c *CRLCache) load(e *crlEntry) (*crlList, time.Time) {
-	if c.c.Dir == "" {
-		return nil, time.Time{}
-	}
-	info, err := os.Stat(c.path(e.key))
-	if err != nil || info.Size() > c.c.MaxBytes {
-		return nil, time.Time{}
-	}
-	data, err := os.ReadFile(c.path(e.key))
-	if err != nil {
-		return nil, time.Time{}
-	}
-	list, err := parseCRL(data, e.issuer)
-	if err != nil {
-		c.c.Log.Warn("revocation list on disk is ignored", "url", e.key.url, "err", err)
-		return nil, time.Time{}
-	}
-	if list.nextUpdate.Before(c.c.Now()) {
-		return nil, time.Time{} // ask the server; its answer is worth waiting for
-	}
-	return list, info.ModTime()
 }
 
 // maxCRLURLs is how many addresses of one certificate are tried.

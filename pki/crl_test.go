@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -314,6 +315,61 @@ func TestUnchangedListsAreNotSentAgain(t *testing.T) {
 	})
 }
 
+// A list that never changes stays in use while results that rest on it are.
+func TestListsInUseAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEstate(t)
+		e.publish(t, 30*24*time.Hour)
+		crl := pki.NewCRLCache(pki.CRLConfig{HTTP: e.web.client(), MaxAge: time.Hour})
+		go crl.Run(t.Context())
+		v, c := e.verifier(t, crl, nil), e.client(t, "pc")
+		for range 10 * 24 {
+			if _, err := v.Verify(c, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Hour)
+		}
+		if n := len(crl.Status()); n != 2 {
+			t.Errorf("%d lists after ten days", n)
+		}
+		e.root.Revoke(e.issuing.Certificate().SerialNumber, time.Now())
+		e.publish(t, 24*time.Hour)
+		time.Sleep(time.Hour + time.Second)
+		_, err := v.Verify(c, time.Now())
+		wantRefusal(t, err, pki.RefusedRevoked)
+	})
+}
+
+func TestUnusedListsAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEstate(t)
+		e.publish(t, 30*24*time.Hour)
+		dir := t.TempDir()
+		crl := pki.NewCRLCache(pki.CRLConfig{HTTP: e.web.client(), Dir: dir})
+		go crl.Run(t.Context())
+		v, c := e.verifier(t, crl, nil), e.client(t, "pc")
+		if _, err := v.Verify(c, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(6 * 24 * time.Hour)
+		if n := len(crl.Status()); n != 2 {
+			t.Errorf("%d lists after six days", n)
+		}
+		time.Sleep(2 * 24 * time.Hour)
+		if n, kept := len(crl.Status()), must(os.ReadDir(dir))(t); n != 0 || len(kept) != 0 {
+			t.Errorf("%d lists, %d on disk after eight days", n, len(kept))
+		}
+		asked := e.web.count()
+		time.Sleep(24 * time.Hour)
+		if n := e.web.count() - asked; n != 0 {
+			t.Errorf("%d requests for lists that nobody uses", n)
+		}
+		if _, err := e.verifier(t, crl, nil).Verify(c, time.Now()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestDistributionPointsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := mintCA(t, "Root", nil, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(time.Hour * 1000) })
@@ -349,7 +405,7 @@ func TestDistributionPointsAreBounded(t *testing.T) {
 // A server over real HTTP that misbehaves in one way.
 func TestRudeCRLServers(t *testing.T) {
 	var e *estate
-	var mode string
+	var mode atomic.Value // the handler of a former case may still run
 	release := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/root") {
@@ -357,7 +413,7 @@ func TestRudeCRLServers(t *testing.T) {
 			return
 		}
 		good := must(e.issuing.CRL(time.Now(), time.Hour))(t)
-		switch mode {
+		switch mode.Load() {
 		case "good":
 			w.Write(good)
 		case "PEM":
@@ -411,7 +467,7 @@ func TestRudeCRLServers(t *testing.T) {
 	e = newEstateAt(t, srv.URL)
 	c := e.client(t, "pc")
 	try := func(m string) error {
-		mode = m
+		mode.Store(m)
 		crl := pki.NewCRLCache(pki.CRLConfig{HTTP: srv.Client(), MaxBytes: 64 << 10, FirstTimeout: 2 * time.Second})
 		if m == "hang" {
 			crl = pki.NewCRLCache(pki.CRLConfig{HTTP: srv.Client(), FirstTimeout: 50 * time.Millisecond})

@@ -83,10 +83,6 @@ type minted struct {
 	key  *ecdsa.PrivateKey
 }
 
-func (m minted) tls() tls.Certificate {
-	return tls.Certificate{Certificate: [][]byte{m.cert.Raw}, PrivateKey: m.key, Leaf: m.cert}
-}
-
 func mint(t testing.TB, c *x509.Certificate, parent *minted) minted {
 	t.Helper()
 	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
