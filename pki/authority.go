@@ -253,12 +253,17 @@ func (a *Authority) Save(dir, name string) error {
 	return SaveKeyPair(path+".pem", path+".key", pair)
 }
 
-// LoadAuthority reads what [Authority.Save] wrote.
+// LoadAuthority reads what [Authority.Save] wrote. The error is [os.ErrNotExist]
+// only if there is no certificate: an authority that lost its key or its
+// revocation list must not be taken for one that was never made.
 func LoadAuthority(dir, name string) (*Authority, error) {
 	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path + ".pem"); err != nil {
+		return nil, opencmg.Errorf(opencmg.Invalid, "load authority: %w", err)
+	}
 	pair, err := LoadKeyPair(path+".pem", path+".key")
 	if err != nil {
-		return nil, fmt.Errorf("load authority: %w", err)
+		return nil, opencmg.Errorf(opencmg.Invalid, "load authority: %v", err)
 	}
 	key, ok := pair.PrivateKey.(crypto.Signer)
 	if !ok || !pair.Leaf.IsCA {
@@ -274,7 +279,7 @@ func LoadAuthority(dir, name string) (*Authority, error) {
 	}
 	data, err := os.ReadFile(path + ".revoked")
 	if err != nil {
-		return nil, opencmg.Errorf(opencmg.Invalid, "load authority: %w", err)
+		return nil, opencmg.Errorf(opencmg.Invalid, "load authority: what was revoked is not known: restore the file, or write {} into it if nothing was: %v", err)
 	}
 	var state authorityState
 	if err := json.Unmarshal(data, &state); err != nil {

@@ -117,6 +117,12 @@ func TestAuthoritySurvivesSaveAndLoad(t *testing.T) {
 		if _, err := pki.LoadAuthority(dir, "site"); !errors.Is(err, opencmg.Invalid) {
 			t.Errorf("half a %s: %v", broken, err)
 		}
+		os.Remove(path)
+		// Whoever makes a new authority when there is none must not replace
+		// one that lost a file.
+		if _, err := pki.LoadAuthority(dir, "site"); !errors.Is(err, opencmg.Invalid) || errors.Is(err, os.ErrNotExist) != (broken == "site.pem") {
+			t.Errorf("without %s: %v", broken, err)
+		}
 		os.WriteFile(path, data, 0o600)
 	}
 }
