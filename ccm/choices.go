@@ -57,9 +57,9 @@ const ActionDelete = "Delete"
 // Values of RequestType in queries to [PathNotification]. LogIn and Continue
 // were captured. Test is ours: a client asks for one [TaskTest] to itself, to
 // measure the round trip. The body is a [ContinueRequest] without session whose
-// frame is a request frame ([Task.Frame]) with the task's GUID, signed like
-// those of Continue; the answer is 200 without a body, and the task then comes
-// down every channel that the client holds, with the same GUID.
+// frame is a request frame ([Task.Frame]) of that type, signed like those of
+// Continue; the answer is 200 without a body, and the task then comes down the
+// client's channel with the Param of the request.
 const (
 	NotifyLogIn    = "LogIn"
 	NotifyContinue = "Continue"

@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"time"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/ccm"
+	"github.com/opencmg/opencmg/pki"
 )
 
 // This file decides who the client is to the site, and keeps its tokens. The
@@ -29,8 +32,8 @@ const insideAttempts = 3
 // Auth returns the way in which the client proves itself now (cmg-behaviour
 // K23).
 func (c *Client) Auth() Auth {
-	if c.pki != nil {
-		if err := usable(c.pki.Leaf, c.cfg.Now()); err == nil {
+	if cert := c.pki.Load(); cert != nil {
+		if err := usable(cert.Leaf, c.cfg.Now()); err == nil {
 			return AuthPKI
 		} else {
 			c.log.Warn("the PKI certificate can not be used", "component", "ClientIDManagerStartup", "err", err)
@@ -40,6 +43,41 @@ func (c *Client) Auth() Auth {
 		return AuthEntra
 	}
 	return AuthToken
+}
+
+// loadCertificate reads the PKI certificate of the configuration.
+func (c *Client) loadCertificate() error {
+	modified := fileTime(c.cfg.CertFile)
+	pair, err := pki.LoadKeyPair(c.cfg.CertFile, c.cfg.KeyFile)
+	if err != nil {
+		return fmt.Errorf("PKI client certificate: %w", err)
+	}
+	c.pki.Store(&pair)
+	c.pkiTime = modified
+	return nil
+}
+
+// reloadCertificate takes up a renewed PKI certificate. Run calls it. While the
+// files do not fit together, the old certificate stays.
+func (c *Client) reloadCertificate() {
+	if c.byPKI == nil || fileTime(c.cfg.CertFile).Equal(c.pkiTime) {
+		return
+	}
+	if err := c.loadCertificate(); err != nil {
+		c.log.Warn("the PKI certificate changed and can not be read", "component", "ClientIDManagerStartup", "err", err)
+		return
+	}
+	c.byPKI.sessions.forget()
+	c.byPKI.close()
+	c.log.Info("took up a changed PKI certificate", "component", "ClientIDManagerStartup", "certificate", pki.Thumbprint(c.pki.Load().Leaf))
+}
+
+func fileTime(path string) time.Time {
+	st, err := os.Stat(path)
+	if err != nil {
+		return time.Time{}
+	}
+	return st.ModTime()
 }
 
 // usable checks what a server would check too, to say why here.

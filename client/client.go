@@ -20,13 +20,10 @@ package client
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/opencmg/opencmg/pki"
 )
 
 // Config is what a client needs besides its state. Only StateDir is required.
@@ -97,7 +94,10 @@ type Client struct {
 	log      *slog.Logger
 	host     *HostFacts
 	identity tls.Certificate
-	pki      *tls.Certificate // nil without one
+	// pki is the PKI certificate; nil without one. A running client takes up
+	// a renewed one from the same files.
+	pki     atomic.Pointer[tls.Certificate]
+	pkiTime time.Time // of its file, only for reloadCertificate
 
 	// byIdentity and byPKI show the respective certificate to servers.
 	byIdentity, byPKI *transport
@@ -162,11 +162,9 @@ func (c Config) withDefaults() Config {
 func newClient(cfg Config, st *state, identity tls.Certificate) (*Client, error) {
 	c := &Client{cfg: cfg, log: cfg.Log, host: cfg.Host, identity: identity, st: st, changed: make(chan struct{}, 1)}
 	if cfg.CertFile != "" || cfg.KeyFile != "" {
-		pair, err := pki.LoadKeyPair(cfg.CertFile, cfg.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("PKI client certificate: %w", err)
+		if err := c.loadCertificate(); err != nil {
+			return nil, err
 		}
-		c.pki = &pair
 	}
 	pool, err := roots(cfg.CAFile)
 	if err != nil {
@@ -177,9 +175,9 @@ func newClient(cfg Config, st *state, identity tls.Certificate) (*Client, error)
 	if !st.Installation.NoCRLCheck {
 		rev = newRevocation(d, cfg.Now)
 	}
-	c.byIdentity = newTransport(&c.identity, pool, rev, d, c.log)
-	if c.pki != nil {
-		c.byPKI = newTransport(c.pki, pool, rev, d, c.log)
+	c.byIdentity = newTransport(func() *tls.Certificate { return &c.identity }, pool, rev, d, c.log)
+	if c.pki.Load() != nil {
+		c.byPKI = newTransport(c.pki.Load, pool, rev, d, c.log)
 	}
 	return c, nil
 }
@@ -220,9 +218,4 @@ func (c *Client) at(point string) {
 
 // NetworkChanged tells a running client that addresses or routes changed. It
 // looks anew where it is (cmg-behaviour K5). It never blocks.
-func (c *Client) NetworkChanged() {
-	select {
-	case c.changed <- struct{}{}:
-	default:
-	}
-}
+func (c *Client) NetworkChanged() { signal(c.changed) }

@@ -3,11 +3,14 @@ package client
 import (
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencmg/opencmg"
@@ -21,6 +24,7 @@ const (
 	notifyComponent = "CcmNotificationAgent"
 	holdMargin      = 45 * time.Second // beyond the keep-alive, for the answer to arrive
 	signInTimeout   = 20 * time.Second
+	letGoPause      = 2 * time.Second
 )
 
 // A listener is told what happens on a notification channel. Its functions are
@@ -31,7 +35,12 @@ type listener struct {
 	// task takes a task and returns the code for the server, 0 for success. It
 	// must not block for long.
 	task func(ccm.Task) int
+	// enough ends listening, with a nil error, once it returns true after a
+	// task was answered; may be nil.
+	enough func() bool
 }
+
+func (l *listener) isEnough() bool { return l.enough != nil && l.enough() }
 
 // listen keeps one notification channel open until it fails or ctx ends.
 func (c *Client) listen(ctx context.Context, l listener) error {
@@ -129,6 +138,9 @@ func (c *Client) listenTCP(ctx context.Context, id opencmg.ClientID, mp string, 
 		if err := write(answer.Frame()); err != nil {
 			return fmt.Errorf("fast channel: answer a task: %w", err)
 		}
+		if l.isEnough() {
+			return nil
+		}
 	}
 }
 
@@ -148,15 +160,20 @@ func (c *Client) listenHTTP(ctx context.Context, id opencmg.ClientID, l listener
 	if l.ready != nil {
 		l.ready()
 	}
-	keepAlive := c.cfg.Intervals.KeepAlive
-	frame := c.signIn(id).Frame()
+	send := []ccm.Frame{c.signIn(id).Frame()}
 	for {
+		// One request carries one frame. While more wait to be sent, or when
+		// this is the end, the server must not hold it.
+		hold := c.cfg.Intervals.KeepAlive
+		if len(send) > 1 || l.isEnough() {
+			hold = 0
+		}
 		began := time.Now()
 		a, err := c.sendOn(ctx, r, clientProof, func(r *route) (*call, error) {
-			body, err := ccm.ContinueRequest{KeepAlive: keepAlive, Session: session, Frame: frame, SourceID: id}.Encode(c.key())
+			body, err := ccm.ContinueRequest{KeepAlive: hold, Session: session, Frame: send[0], SourceID: id}.Encode(c.key())
 			return &call{
 				method: ccm.MethodCCMPost, url: r.base + ccm.PathNotification + "?RequestType=" + ccm.NotifyContinue, contentType: "text/plain;charset=utf-8",
-				body: body, component: notifyComponent, timeout: keepAlive + holdMargin,
+				body: body, component: notifyComponent, timeout: hold + holdMargin,
 			}, err
 		})
 		if err != nil {
@@ -165,9 +182,8 @@ func (c *Client) listenHTTP(ctx context.Context, id opencmg.ClientID, l listener
 			}
 			return fmt.Errorf("notification: %w", err)
 		}
-		frame = c.signIn(id).KeepAlive()
-		rest := a.body
-		for len(rest) > 0 {
+		send = send[1:]
+		for rest := a.body; len(rest) > 0; {
 			var f ccm.Frame
 			if f, rest, err = ccm.ParseFrame(rest); err != nil {
 				return fmt.Errorf("notification: %w", err)
@@ -179,13 +195,24 @@ func (c *Client) listenHTTP(ctx context.Context, id opencmg.ClientID, l listener
 			if err != nil {
 				return err
 			}
-			frame = answer.Frame()
+			send = append(send, answer.Frame())
 		}
-		if len(a.body) == 0 && time.Since(began) < min(time.Second, keepAlive/2) {
-			// A server that does not hold must not be asked in a tight loop.
+		if len(send) > 0 {
+			continue
+		}
+		if l.isEnough() {
+			return nil
+		}
+		send = append(send, c.signIn(id).KeepAlive())
+		if held := time.Since(began); held < hold*9/10 && len(a.body) == 0 {
+			// The server lets go early when it stops, or when another channel
+			// of this client took the place of this one, such as that of a
+			// NotifyTest in another process. Both want some time.
+			timer := time.NewTimer(letGoPause + rand.N(letGoPause))
 			select {
-			case <-time.After(time.Second):
+			case <-timer.C:
 			case <-ctx.Done():
+				timer.Stop()
 				return ctx.Err()
 			}
 		}
@@ -206,8 +233,8 @@ const notifyTestTime = 60 * time.Second
 
 // NotifyTest opens a notification channel, asks the management point to notify
 // this very client, and measures the round trip: from sending the request to
-// receiving the task. It may run beside Run, which then takes the task of its
-// own channel and leaves this one to wait for its own.
+// receiving the task. The channel of a Run in another process gives way for
+// that time.
 func (c *Client) NotifyTest(ctx context.Context) (StepResult, error) {
 	return c.step(StepNotification, notifyComponent, func(r *StepResult) error {
 		id, err := c.registered()
@@ -216,23 +243,23 @@ func (c *Client) NotifyTest(ctx context.Context) (StepResult, error) {
 		}
 		ctx, cancel := context.WithTimeout(ctx, notifyTestTime)
 		defer cancel()
+		param := base64.StdEncoding.EncodeToString([]byte(ccm.NewGUID()))
 		ready := make(chan struct{}, 1)
-		tasks := make(chan ccm.Task, 8)
 		closed := make(chan error, 1)
-		listening, stop := context.WithCancel(ctx)
+		var arrived atomic.Int64 // when the task came, in Unix nanoseconds
 		var wg sync.WaitGroup
 		defer wg.Wait()
-		defer stop()
+		defer cancel()
 		wg.Go(func() {
-			closed <- c.listen(listening, listener{
+			closed <- c.listen(ctx, listener{
 				ready: func() { ready <- struct{}{} },
 				task: func(t ccm.Task) int {
-					select {
-					case tasks <- t:
-					default:
+					if t.Param == param {
+						arrived.CompareAndSwap(0, time.Now().UnixNano())
 					}
 					return 0
 				},
+				enough: func() bool { return arrived.Load() != 0 },
 			})
 		})
 		select {
@@ -241,37 +268,29 @@ func (c *Client) NotifyTest(ctx context.Context) (StepResult, error) {
 			return err
 		}
 		began := time.Now()
-		guid := ccm.NewGUID()
-		a, err := c.askForPush(ctx, id, guid)
+		a, err := c.askForPush(ctx, id, param)
 		if err != nil {
 			return err
 		}
 		r.CorrelationID = a.correlationID
-		for {
-			select {
-			case t := <-tasks:
-				if t.TaskGUID != guid {
-					continue // of somebody else; answered by the channel
-				}
-				took := time.Since(began)
-				r.Milliseconds = milliseconds(took)
-				r.Detail = fmt.Sprintf("round trip %.1f ms", r.Milliseconds)
-				return nil
-			case err := <-closed:
-				if err == nil || ctx.Err() != nil {
-					err = opencmg.Errorf(opencmg.Timeout, "no notification arrived within %s; look for this client in the management point's log BgbHttpProxy", notifyTestTime)
-				}
-				return err
+		err = <-closed
+		if arrived.Load() == 0 {
+			if err == nil || ctx.Err() != nil {
+				err = opencmg.Errorf(opencmg.Timeout, "no notification arrived within %s; look for this client in the management point's log BGBServer", notifyTestTime)
 			}
+			return err
 		}
+		r.Milliseconds = milliseconds(time.Unix(0, arrived.Load()).Sub(began))
+		r.Detail = fmt.Sprintf("round trip %.1f ms", r.Milliseconds)
+		return nil
 	})
 }
 
 // askForPush asks for a test task to this client, in a frame signed like
 // those of the channel.
-func (c *Client) askForPush(ctx context.Context, id opencmg.ClientID, guid string) (*answer, error) {
+func (c *Client) askForPush(ctx context.Context, id opencmg.ClientID, param string) (*answer, error) {
 	a, _, err := c.send(ctx, clientProof, func(r *route) (*call, error) {
-		task := ccm.Task{Time: c.cfg.Now(), TaskGUID: guid, Type: ccm.TaskTest}
+		task := ccm.Task{Time: c.cfg.Now(), TaskGUID: ccm.NewGUID(), Type: ccm.TaskTest, Param: param}
 		body, err := ccm.ContinueRequest{SourceID: id, Frame: task.Frame()}.Encode(c.key())
 		return &call{
 			method: ccm.MethodCCMPost, url: r.base + ccm.PathNotification + "?RequestType=" + ccm.NotifyTest, contentType: "text/plain;charset=utf-8",

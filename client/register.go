@@ -18,7 +18,7 @@ const AgentVersion = "5.00.9128.1000"
 // (wire.md 5.3).
 const (
 	confirmInterval = 5 * time.Second
-	confirmTime     = 2 * time.Minute
+	confirmTime     = 30 * time.Second
 )
 
 // key signs messages.
@@ -59,12 +59,13 @@ func (c *Client) Register(ctx context.Context) (StepResult, error) {
 		if st.ClientID != "" && st.ClientID != resp.SMSID {
 			c.log.Warn("the site gave this client a new ID", "component", component, "client", string(resp.SMSID), "old", string(st.ClientID))
 		}
-		auth := c.Auth()
+		auth, shown := c.Auth(), c.shown()
 		err = c.update(func(s *state) {
 			if s.ClientID != resp.SMSID {
 				s.ClientToken, s.ServerCookie, s.Policies = nil, time.Time{}, nil
 			}
-			s.ClientID, s.Approval, s.Registered, s.RegisteredAuth = resp.SMSID, resp.ApprovalStatus, c.cfg.Now(), auth
+			s.ClientID, s.Approval, s.Registered = resp.SMSID, resp.ApprovalStatus, c.cfg.Now()
+			s.RegisteredAuth, s.RegisteredCertificate = auth, shown
 		})
 		if err != nil {
 			return err
@@ -74,6 +75,14 @@ func (c *Client) Register(ctx context.Context) (StepResult, error) {
 		r.Detail = fmt.Sprintf("%s, %s", resp.SMSID, approvalText(resp.ApprovalStatus))
 		return nil
 	})
+}
+
+// shown is the thumbprint of the certificate that servers see in TLS now.
+func (c *Client) shown() string {
+	if c.Auth() == AuthPKI {
+		return pki.Thumbprint(c.pki.Load().Leaf)
+	}
+	return c.thumbprint()
 }
 
 // confirm asks until the site has decided or confirmTime is over.
@@ -137,10 +146,11 @@ func (c *Client) Token(ctx context.Context) (StepResult, error) {
 		if err != nil {
 			return err
 		}
-		if !routes[0].internet {
+		if !routes[0].internet && (routes[0].auth != AuthToken || len(c.state().gateways()) == 0) {
 			r.Detail = "none needed inside"
 			return nil
 		}
+		// A token client gets its token inside as well, for the day it leaves.
 		if routes[0].auth == AuthToken {
 			return c.clientToken(ctx, id, r)
 		}

@@ -105,7 +105,8 @@ func (c *Client) upload(ctx context.Context, l *letter) (*answer, error) {
 		}
 		q.method, q.url = ccm.MethodBITSPost, r.base+ccm.PathIncoming+strings.Trim(id, "{}")
 		q.component = "DataTransferService"
-		return q, nil
+		q.header, err = ccm.ProofHeaders(c.key(), c.state().ClientID, c.cfg.Now())
+		return q, err
 	})
 	return a, err
 }

@@ -414,7 +414,7 @@ func (r *rig) notification(w http.ResponseWriter, req *http.Request, body []byte
 		if err != nil || q.Frame.Type != ccm.FrameRequest {
 			r.t.Errorf("test: %v", err)
 		}
-		task.PushID = 99
+		task.PushID, task.TaskGUID = 99, ccm.NewGUID()
 		r.channel(q.SourceID) <- task
 	case "Continue":
 		q, err := ccm.ParseContinue(body)
@@ -442,7 +442,16 @@ func (r *rig) notification(w http.ResponseWriter, req *http.Request, body []byte
 		defer hold.Stop()
 		select {
 		case task := <-r.channel(q.SourceID):
-			w.Write(task.Frame().Append(nil))
+			answer := task.Frame().Append(nil)
+			for more := true; more; {
+				select {
+				case task := <-r.channel(q.SourceID):
+					answer = task.Frame().Append(answer)
+				default:
+					more = false
+				}
+			}
+			w.Write(answer)
 		case <-hold.C:
 		case <-req.Context().Done():
 		}

@@ -20,9 +20,11 @@ const (
 	lookInterval = time.Minute
 	// lookAgain is when to look where the device is without any sign that it
 	// moved; while acts fail it is lookInterval.
-	lookAgain   = 15 * time.Minute
-	maxRetry    = 15 * time.Minute
-	unknownTask = 1 // return code for a task this client does not know
+	lookAgain = 15 * time.Minute
+	maxRetry  = 15 * time.Minute
+	// pendingInterval is how often a client that waits for approval asks.
+	pendingInterval = 5 * time.Minute
+	unknownTask     = 1 // return code for a task this client does not know
 )
 
 // A duty is something that Run does again and again.
@@ -54,11 +56,16 @@ func (c *Client) Run(ctx context.Context) error {
 	addresses := networkAddresses()
 	where, looked := c.Locate(ctx), time.Now()
 	for ctx.Err() == nil {
+		c.reloadCertificate()
 		c.search(ctx)
 		for i := range duties {
+			_, before := c.registered()
 			if err := c.doDuty(ctx, &duties[i]); c.left(err) {
 				c.NetworkChanged()
 				break
+			}
+			if _, after := c.registered(); before != nil && after == nil {
+				signal(restart)
 			}
 		}
 		timer := time.NewTimer(c.untilNext(duties))
@@ -84,10 +91,7 @@ func (c *Client) Run(ctx context.Context) error {
 			if now := c.Locate(ctx); now != where {
 				where = now
 				c.Close() // idle connections of the place before
-				select {
-				case restart <- struct{}{}:
-				default:
-				}
+				signal(restart)
 				for i := range duties {
 					if duties[i].name == StepLocation {
 						duties[i].next = time.Time{}
@@ -104,10 +108,12 @@ func (c *Client) Run(ctx context.Context) error {
 func (c *Client) duties() []duty {
 	i := c.cfg.Intervals
 	registered := func(s *state) bool { return s.ClientID != "" && s.Approval.Trusted() }
-	byToken := func(s *state) bool { return registered(s) && !s.Intranet && c.Auth() == AuthToken }
+	byToken := func(s *state) bool { return registered(s) && len(s.gateways()) > 0 && c.Auth() == AuthToken }
+	// The site knows a PKI client by its certificate; a renewed one is told.
+	renewed := func(s *state) bool { return c.Auth() == AuthPKI && s.RegisteredCertificate != c.shown() }
 	return []duty{
-		{name: StepRegister, interval: i.Heartbeat, last: func(s *state) time.Time { return s.Registered }, act: c.Register,
-			wanted: func(s *state) bool { return !registered(s) }},
+		{name: StepRegister, interval: pendingInterval, act: c.Register,
+			wanted: func(s *state) bool { return !registered(s) || renewed(s) }},
 		{name: StepToken, last: c.tokenDue, act: c.Token, wanted: byToken},
 		// A start of the service asks anew (cmg-behaviour K2).
 		{name: StepLocation, interval: i.Location, act: c.Location, wanted: registered},
@@ -124,6 +130,14 @@ func (c *Client) tokenDue(s *state) time.Time {
 		return time.Time{}
 	}
 	return s.ClientToken.Renew
+}
+
+// signal sends without waiting; c holds one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // left reports whether a failure may mean that this device is no longer

@@ -2,6 +2,8 @@ package client_test
 
 import (
 	"context"
+	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -122,6 +124,14 @@ func TestRun(t *testing.T) {
 	}()
 	eventually(t, "second inventory and policy", inventories)
 
+	// Several tasks at once are all answered.
+	for range 3 {
+		r.push(id, ccm.TaskTest)
+	}
+	for range 3 {
+		eventually(t, "answer to each", r.answers)
+	}
+
 	// The channel comes back after the instance that held it went away.
 	kill()
 	r.push(id, ccm.TaskTest)
@@ -181,5 +191,41 @@ func TestRenewal(t *testing.T) {
 	ok(t)(c.Token(t.Context()))
 	if s := r.seen(); s[len(s)-1] != "MP_TokenManager client signed=true" {
 		t.Errorf("last call %q, want a renewal by the client's own token", s[len(s)-1])
+	}
+}
+
+// TestRenewedCertificate replaces the PKI certificate under a running client.
+func TestRenewedCertificate(t *testing.T) {
+	r := newRig(t)
+	addr, _ := r.serve(r.gateway(), gatewayName)
+	cfg := r.config(t, to(t, gatewayName, addr))
+	cfg.CertFile, cfg.KeyFile = r.pkiFiles(t, time.Hour)
+	shown := make(chan string, 256)
+	r.refuse = func(req *http.Request) (int, string) {
+		select {
+		case shown <- peer(req):
+		default:
+		}
+		return 0, ""
+	}
+	c := create(t, cfg, plainWords)
+	start(t, c)
+	id := eventually(t, "sign-in", r.signedIn)
+	old := eventually(t, "request", shown)
+
+	cert, key := r.pkiFiles(t, 2*time.Hour)
+	for from, to := range map[string]string{key: cfg.KeyFile, cert: cfg.CertFile} {
+		b, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	later := time.Now().Add(time.Minute)
+	os.Chtimes(cfg.CertFile, later, later)
+	r.push(id, ccm.TaskMachinePolicy)
+	for eventually(t, "request with the new certificate", shown) == old {
 	}
 }

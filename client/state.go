@@ -42,10 +42,12 @@ type state struct {
 	Version      int          `json:"version"`
 	Installation Installation `json:"installation"`
 
-	ClientID       opencmg.ClientID   `json:"clientId,omitempty"`
-	Registered     time.Time          `json:"registered,omitzero"`
-	RegisteredAuth Auth               `json:"registeredAuth,omitempty"`
-	Approval       ccm.ApprovalStatus `json:"approval"`
+	ClientID       opencmg.ClientID `json:"clientId,omitempty"`
+	Registered     time.Time        `json:"registered,omitzero"`
+	RegisteredAuth Auth             `json:"registeredAuth,omitempty"`
+	// RegisteredCertificate is the thumbprint that was shown in TLS.
+	RegisteredCertificate string             `json:"registeredCertificate,omitempty"`
+	Approval              ccm.ApprovalStatus `json:"approval"`
 
 	// ClientToken is the 90-day site token, CCMToken the 8-hour one.
 	ClientToken *siteToken `json:"clientToken,omitempty"`

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencmg/opencmg"
@@ -113,19 +114,50 @@ type answer struct {
 
 // transport sends calls. It is made once for each certificate that is shown.
 type transport struct {
-	http *http.Client
-	dial *dialer
-	log  *slog.Logger
+	http     *http.Client
+	dial     *dialer
+	log      *slog.Logger
+	sessions *sessionCache
 }
 
-func newTransport(certificate *tls.Certificate, roots *x509.CertPool, revocation *revocation, d *dialer, log *slog.Logger) *transport {
+// A sessionCache keeps TLS sessions for resumption, until told to forget: a
+// resumed session still speaks for the certificate that it began with.
+type sessionCache struct {
+	mu  sync.Mutex
+	lru tls.ClientSessionCache
+}
+
+func newSessionCache() *sessionCache { return &sessionCache{lru: tls.NewLRUClientSessionCache(8)} }
+
+// Get implements tls.ClientSessionCache.
+func (s *sessionCache) Get(key string) (*tls.ClientSessionState, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lru.Get(key)
+}
+
+// Put implements tls.ClientSessionCache.
+func (s *sessionCache) Put(key string, cs *tls.ClientSessionState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lru.Put(key, cs)
+}
+
+func (s *sessionCache) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lru = tls.NewLRUClientSessionCache(8)
+}
+
+func newTransport(certificate func() *tls.Certificate, roots *x509.CertPool, revocation *revocation, d *dialer, log *slog.Logger) *transport {
+	sessions := newSessionCache()
 	tlsConfig := &tls.Config{
 		RootCAs:            roots,
 		MinVersion:         tls.VersionTLS12,
-		ClientSessionCache: tls.NewLRUClientSessionCache(8),
+		ClientSessionCache: sessions,
 		// The certificate is shown whatever authorities the server names: a
 		// self-signed one proves its key and nothing else.
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate, nil },
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate(), nil },
 	}
 	if revocation != nil {
 		tlsConfig.VerifyConnection = revocation.check
@@ -133,7 +165,7 @@ func newTransport(certificate *tls.Certificate, roots *x509.CertPool, revocation
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &transport{
-		dial: d, log: log,
+		dial: d, log: log, sessions: sessions,
 		http: &http.Client{
 			Transport: &http.Transport{
 				Protocols:           protocols,
