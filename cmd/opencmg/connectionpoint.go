@@ -74,9 +74,6 @@ type InstanceAddressConfig struct {
 	HTTPS    string `yaml:"https,omitempty"`
 }
 
-// URLMappingsKind is the kind of signed document that holds URL mappings.
-const urlMappingsKind = "url-mappings"
-
 func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 	flags, err := parseServe(e, "connection-point serve", args)
 	if err != nil {
@@ -122,7 +119,7 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 		PublishedFile: filepath.Join(dir, publishedFile),
 		MappingsFile:  filepath.Join(dir, mappingsFile),
 		LoadMappings: func(b []byte) (*connpoint.Mappings, error) {
-			doc, err := pki.VerifyDocument(urlMappingsKind, b, identity.siteCA, opencmg.ConfigurationSigningURI(c.Site), time.Now())
+			doc, err := pki.VerifyDocument(pki.KindURLMappings, b, identity.siteCA, opencmg.ConfigurationSigningURI(c.Site), time.Now())
 			if err != nil {
 				return nil, err
 			}

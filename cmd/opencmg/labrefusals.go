@@ -71,7 +71,7 @@ func (l *lab) proveRefusals(ctx context.Context, revoked labKeyPair) ([]labRefus
 		{name: "wrong audience", base: opencmg.ServerAuthPrefix, path: "/CCM_STS", bearer: token(map[string]any{"tenant": labTenant, "deviceId": device, "audience": "https://graph.microsoft.com"}), status: 401, reason: opencmg.ReasonInvalidToken},
 		{name: "unknown tenant", base: opencmg.ServerAuthPrefix, path: "/CCM_STS", bearer: token(map[string]any{"tenant": other, "deviceId": device, "audience": labResourceURI}), status: 401, reason: opencmg.ReasonInvalidToken},
 		{name: "unpublished URL", base: opencmg.MutualAuthPrefix, path: "/CCM_System_WindowsAuth/request", method: "CCM_POST", cert: &pair, status: 404, reason: "Not Found"},
-		{name: "oversized body", base: opencmg.MutualAuthPrefix, path: "/ccm_system/request", method: "CCM_POST", cert: &pair, length: 17 << 20, status: 413, reason: http.StatusText(413)},
+		{name: "oversized body", base: opencmg.MutualAuthPrefix, path: "/ccm_system/request", method: "CCM_POST", cert: &pair, length: 17 << 20, status: 413, reason: http.StatusText(http.StatusRequestEntityTooLarge)},
 		{name: "bulk token on a policy URL", base: opencmg.ServerAuthPrefix, path: "/SMS_MP/.sms_pol?LAB00001.1_00", bearer: bulk.Raw, status: 401, reason: opencmg.ReasonInvalidToken},
 	}
 	if err != nil {

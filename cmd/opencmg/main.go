@@ -20,8 +20,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
-
-	"github.com/opencmg/opencmg"
 )
 
 func main() {
@@ -196,9 +194,4 @@ func version() string {
 		return info.Main.Version
 	}
 	return "devel"
-}
-
-// readinessError is what /readyz and waiting commands say.
-func readinessError(format string, args ...any) error {
-	return opencmg.Errorf(opencmg.Unavailable, format, args...)
 }

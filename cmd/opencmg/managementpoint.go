@@ -2,11 +2,18 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"net"
 	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/mp"
+	"github.com/opencmg/opencmg/pki"
+	"github.com/opencmg/opencmg/sitedb"
 )
 
 // A ManagementPointConfig is the configuration file of a management point.
@@ -58,7 +65,97 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 	if err := c.fill(); err != nil {
 		return fmt.Errorf("configuration file %s: %w", flags.config, err)
 	}
-	return errors.New("not wired yet")
+	base := filepath.Dir(flags.config)
+	log, closeLog, err := c.Log.open(e, "MP_ClientManager", base)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	dir := relativeTo(base, c.IdentityDir)
+	identity, err := loadIdentity(dir)
+	if err != nil {
+		return err
+	}
+	signer, err := loadTokenSigner(dir)
+	if err != nil {
+		return err
+	}
+	stateDir := relativeTo(base, c.StateDir)
+	if err := requireDir("stateDir", stateDir); err != nil {
+		return err
+	}
+	db, err := sitedb.Open(ctx, sitedb.Config{Path: filepath.Join(stateDir, "site.db")})
+	if err != nil {
+		return fmt.Errorf("stateDir: %w", err)
+	}
+	defer db.Close()
+	httpClient, err := c.Outbound.client(base, 15*time.Second)
+	if err != nil {
+		return err
+	}
+	cfg := mp.Config{
+		Site: c.Site, RoleID: c.RoleID, SiteCA: identity.siteCA, Certificate: identity.pair,
+		Signer: signer, DB: db, Host: c.host(),
+		ClientFiles: relativeTo(base, c.ClientFilesDir), Incoming: filepath.Join(stateDir, "incoming"),
+		Registry: newRegistry(), Log: log,
+	}
+	for _, name := range c.Gateways {
+		cfg.Gateways = append(cfg.Gateways, mp.Gateway{ServiceName: name})
+	}
+	crls := pki.NewCRLCache(pki.CRLConfig{HTTP: httpClient, Dir: filepath.Join(stateDir, "crl"), Log: log})
+	keys := pki.NewJWKSCache(pki.JWKSConfig{HTTP: httpClient, Log: log})
+	if err := insideVerifiers(&cfg, filepath.Join(dir, publishedFile), crls, keys); err != nil {
+		return err
+	}
+	s, err := mp.New(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	var ls mp.Listeners
+	if ls.HTTPS, err = listen("listen.https", c.Listen.HTTPS); err != nil {
+		return err
+	}
+	if ls.Notification, err = listen("listen.fastChannel", c.Listen.FastChannel); err != nil {
+		return err
+	}
+	if ls.Private, err = listen("listen.private", c.Listen.Private); err != nil {
+		return err
+	}
+	ctx, cancel := flags.context(ctx, e)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return crls.Run(ctx) })
+	g.Go(func() error { return keys.Run(ctx) })
+	g.Go(func() error { return s.Run(ctx, ls) })
+	return g.Wait()
+}
+
+// insideVerifiers lets the management point authenticate callers inside the
+// network by the same rules as the gateway, from the published configuration.
+func insideVerifiers(cfg *mp.Config, file string, crls *pki.CRLCache, keys *pki.JWKSCache) error {
+	jws, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("identityDir: %w", err)
+	}
+	published, err := pki.VerifyConfiguration(jws, cfg.SiteCA, cfg.Site, time.Now())
+	if err != nil {
+		return fmt.Errorf("identityDir: %s: %w", file, err)
+	}
+	if cfg.Tokens, err = pki.NewTokenVerifier(published, keys, cfg.Log); err != nil {
+		return err
+	}
+	cfg.Certificates, err = pki.NewClientVerifier(published.Certificates, crls, cfg.Log)
+	return err
+}
+
+// host is the name by which clients inside reach this server, with a port
+// unless it is 443.
+func (c *ManagementPointConfig) host() string {
+	_, port, err := net.SplitHostPort(c.Listen.HTTPS)
+	if err != nil || port == "443" {
+		return c.HostName
+	}
+	return net.JoinHostPort(c.HostName, port)
 }
 
 func (c *ManagementPointConfig) fill() error {

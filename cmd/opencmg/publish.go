@@ -227,7 +227,7 @@ func publishSite(sf *SiteFile, base, dir string, now time.Time) (*publication, e
 	if err != nil {
 		return nil, err
 	}
-	signedMappings, err := pki.SignDocument(urlMappingsKind, b, keys.signing)
+	signedMappings, err := pki.SignDocument(pki.KindURLMappings, b, keys.signing)
 	if err != nil {
 		return nil, err
 	}
