@@ -5,11 +5,19 @@ package tunnel
 // connection point's handler is called with its other end. Next:
 // connpoint/forward.go, where the external URL becomes the internal one.
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+)
 
 // Limits of the fields of a request (SPEC §4), in bytes.
 const (
-	MaxHead          = 64 << 10 // also of an answer's head, and of trailers
+	MaxHead          = 64 << 10 // of a request and of an answer
+	MaxTrailers      = 8 << 10
 	MaxOpenBody      = 16 << 10
 	MaxCorrelationID = 128
 	MaxRole          = 64
@@ -37,74 +45,447 @@ type Request struct {
 
 // A Stream is one request and its answer. One goroutine may read and another
 // write; the other methods may be called from any goroutine.
-type Stream struct{}
+type Stream struct {
+	c      *Conn
+	id     uint64
+	req    *Request // nil on the opener's side
+	opener bool
+
+	batch       uint64     // of OPEN, set before the stream is shared
+	bulk        *bulkFrame // last one that waits, guarded by writer.mu
+	nextWaiting *Stream    // guarded by writer.mu
+	deadline    int64      // on the connection's clock, 0 none; constant
+	aborted     atomic.Bool
+
+	mu    sync.Mutex // guards what follows; no other lock is taken with it
+	rcond sync.Cond  // the reader waits
+	wcond sync.Cond  // the writer waits, for credit or for a slot
+
+	// Receiving.
+	rerr     *StreamError // what reads return
+	in       inbox
+	rwin     recvWindow
+	dst      []byte // of the Read that waits: body bytes go there at once
+	dstN     int
+	trailers []byte
+	gotHead  bool // the final head came; true from the start on the acceptor's side
+	gotEnd   bool // END or TRAILERS came, or STOP was sent
+	wake     bool // on the list of the connection's reader
+	fresh    bool // the handler was not called yet; the connection's reader owns it
+	kept     int  // bytes of OPEN counted as heads
+
+	// Sending.
+	werr     *StreamError // what writes return
+	swin     sendWindow
+	sent     int64 // body bytes, up to where it matters
+	queued   bool  // body goes through the bulk queue from here on
+	granted  bool  // a slot of the writer
+	sentHead bool
+	sentEnd  bool // END or TRAILERS was sent, or STOP came
+
+	onReset func()
+}
+
+func (s *Stream) init(c *Conn, id uint64, credit int32) {
+	s.c, s.id = c, id
+	s.rcond.L, s.wcond.L = &s.mu, &s.mu
+	s.rwin, s.swin = newRecvWindow(), sendWindow{credit}
+}
 
 // ID is the number of the stream on its connection, for logs.
-func (s *Stream) ID() uint64 { panic("not yet") }
+func (s *Stream) ID() uint64 { return s.id }
 
 // Request is the request as it came, on the side that did not open the stream.
 // The handler owns it, and may drop its Head to save memory while it waits.
-func (s *Stream) Request() *Request { panic("not yet") }
+func (s *Stream) Request() *Request { return s.req }
 
 // ReadHead waits for the next head of the answer: any number of informational
 // ones, then the final one. end is set when neither body nor trailers follow.
 // The bytes are valid until the next ReadHead or Read.
-func (s *Stream) ReadHead() (head []byte, end bool, err error) { panic("not yet") }
+func (s *Stream) ReadHead() (head []byte, end bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.in.drop()
+	for {
+		switch {
+		case s.rerr != nil:
+			return nil, false, s.rerr
+		case s.in.heads > 0:
+			head, info := s.in.head()
+			s.c.headBytes.Add(-int64(len(head)))
+			return head, !info && s.gotEnd && s.in.unread == 0 && s.trailers == nil, nil
+		case s.gotHead:
+			return nil, false, errNoHead
+		}
+		s.rcond.Wait()
+	}
+}
+
+var errNoHead = errors.New("tunnel: the final head was already read")
 
 // Read reads the peer's body: on the opener's side that of the answer, after
 // its final head. It returns io.EOF at its end, with the last bytes where they
 // are known to be the last. Any other error is a *StreamError.
-func (s *Stream) Read(p []byte) (int, error) { panic("not yet") }
+func (s *Stream) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	s.in.drop()
+	n := 0
+	for n == 0 {
+		if s.rerr != nil {
+			err := s.rerr
+			s.mu.Unlock()
+			return 0, err
+		}
+		for s.in.heads > 0 { // of no interest to the caller
+			h, _ := s.in.head()
+			s.c.headBytes.Add(-int64(len(h)))
+		}
+		if s.in.unread > 0 {
+			if len(p) == 0 {
+				break
+			}
+			n = s.in.read(p)
+			break
+		}
+		if s.gotEnd || len(p) == 0 {
+			break
+		}
+		s.dst = p
+		s.rcond.Wait()
+		n, s.dst, s.dstN = s.dstN, nil, 0
+	}
+	eof := s.gotEnd && s.in.unread == 0 && s.rerr == nil
+	grant := 0
+	if eof {
+		s.releaseWindow()
+	} else if n > 0 && !s.gotEnd {
+		grant = s.renewWindow()
+	}
+	s.mu.Unlock()
+	if grant > 0 {
+		var frame [headerSize + 4]byte
+		s.c.w.control(appendWindow(frame[:0], s.id, uint32(grant)))
+	}
+	if eof && (n == 0 || len(p) > 0) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// renewWindow returns the grant that is due after a read. A reader that keeps
+// up gets a larger window while the connection's budget lasts.
+func (s *Stream) renewWindow() int {
+	n := s.rwin.due(s.in.unread)
+	if n == 0 {
+		return 0
+	}
+	if g := s.rwin.growth(); g > 0 && s.in.unread == 0 && s.c.reserve(g) {
+		s.rwin.grow(g)
+		n += g
+	}
+	s.rwin.granted(n)
+	return n
+}
+
+func (s *Stream) releaseWindow() {
+	if n := s.rwin.reserved(); n > 0 {
+		s.c.unreserve(n)
+		s.rwin.size = privateBytes
+	}
+}
 
 // Buffered reports whether Read would return without waiting.
-func (s *Stream) Buffered() bool { panic("not yet") }
+func (s *Stream) Buffered() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.in.unread > 0 || s.gotEnd || s.rerr != nil
+}
 
 // Trailers returns the peer's trailers after Read returned io.EOF, nil if there
 // were none.
-func (s *Stream) Trailers() []byte { panic("not yet") }
+func (s *Stream) Trailers() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trailers
+}
 
 // WriteInformational sends an informational (1xx) head before the final one.
-func (s *Stream) WriteInformational(head []byte) error { panic("not yet") }
+func (s *Stream) WriteInformational(head []byte) error {
+	return s.writeHead(head, flagInfo, nil, false)
+}
 
 // WriteHead sends the final head of the answer; end says that nothing follows.
-func (s *Stream) WriteHead(head []byte, end bool) error { panic("not yet") }
+func (s *Stream) WriteHead(head []byte, end bool) error { return s.writeHead(head, 0, nil, end) }
 
 // WriteHeadBody sends the final head and the first piece of the body in one
 // write where the window allows; end says that the answer is complete.
-func (s *Stream) WriteHeadBody(head, body []byte, end bool) error { panic("not yet") }
+func (s *Stream) WriteHeadBody(head, body []byte, end bool) error {
+	return s.writeHead(head, 0, body, end)
+}
+
+func (s *Stream) writeHead(head []byte, flags uint8, body []byte, end bool) error {
+	if len(head) == 0 || len(head) > MaxHead {
+		return fmt.Errorf("tunnel: head of %d bytes: must have 1 to %d", len(head), MaxHead)
+	}
+	s.mu.Lock()
+	if s.opener || s.sentHead {
+		s.mu.Unlock()
+		return errors.New("tunnel: a head has no place here")
+	}
+	if s.werr != nil {
+		err := s.werr
+		s.mu.Unlock()
+		return err
+	}
+	s.sentHead = flags&flagInfo == 0
+	n := s.swin.take(min(len(body), urgentBody))
+	s.sent += int64(n)
+	last := end && n == len(body)
+	s.sentEnd = last
+	done := last && s.gotEnd
+	s.mu.Unlock()
+	w := &s.c.w
+	if !w.small(s, head, flags, body[:n], last) {
+		if err := s.waitSlot(); err != nil {
+			return err
+		}
+		w.slow(s, head, flags, body[:n], last)
+	}
+	if done {
+		s.c.remove(s)
+	}
+	if n < len(body) {
+		_, err := s.write(body[n:], end)
+		return err
+	}
+	return nil
+}
 
 // Write sends a piece of the body. It waits while the peer's window is used up
 // or the connection has enough to send. p is not kept. An error is a
 // *StreamError; its code is CodeStopped when the peer wants no more of the body
 // although it may still answer.
-func (s *Stream) Write(p []byte) (int, error) { panic("not yet") }
+func (s *Stream) Write(p []byte) (int, error) { return s.write(p, false) }
 
 // WriteLast is Write followed by CloseWrite, in the same frame.
-func (s *Stream) WriteLast(p []byte) error { panic("not yet") }
+func (s *Stream) WriteLast(p []byte) error {
+	if len(p) == 0 {
+		return s.CloseWrite()
+	}
+	_, err := s.write(p, true)
+	return err
+}
+
+func (s *Stream) write(p []byte, end bool) (int, error) {
+	total := 0
+	for len(p) > 0 {
+		s.mu.Lock()
+		if !s.opener && !s.sentHead || s.sentEnd && s.werr == nil {
+			s.mu.Unlock()
+			return total, errors.New("tunnel: a body has no place here")
+		}
+		for s.werr == nil && s.swin.credit == 0 {
+			s.wcond.Wait()
+		}
+		if s.werr != nil {
+			err := s.werr
+			s.mu.Unlock()
+			return total, err
+		}
+		n := s.swin.take(min(len(p), maxData))
+		last := end && n == len(p)
+		if s.sent += int64(n); s.sent > urgentBody {
+			s.queued = true
+		}
+		queued := s.queued
+		s.mu.Unlock()
+		if queued || !s.c.w.small(s, nil, 0, p[:n], last) {
+			if err := s.waitSlot(); err != nil {
+				return total, err
+			}
+			s.c.w.push(s, p[:n], last)
+			s.queued = true // only the writing goroutine looks at it
+		}
+		if last {
+			s.ended()
+		}
+		total += n
+		p = p[n:]
+	}
+	return total, nil
+}
+
+// waitSlot waits for a turn in the bulk queue.
+func (s *Stream) waitSlot() error {
+	if s.c.w.acquire(s) {
+		return nil
+	}
+	s.mu.Lock()
+	for !s.granted && s.werr == nil {
+		s.wcond.Wait()
+	}
+	granted, err := s.granted, s.werr
+	s.granted = false
+	s.mu.Unlock()
+	if err == nil {
+		return nil
+	}
+	if granted {
+		s.c.w.release()
+	}
+	return err
+}
+
+// ended notes that the end of the body was sent.
+func (s *Stream) ended() {
+	s.mu.Lock()
+	done := s.gotEnd && !s.sentEnd
+	s.sentEnd = true
+	s.mu.Unlock()
+	if done {
+		s.c.remove(s)
+	}
+}
 
 // CloseWrite ends the body. The other direction stays open.
-func (s *Stream) CloseWrite() error { panic("not yet") }
+func (s *Stream) CloseWrite() error { return s.closeWrite(nil) }
 
 // WriteTrailers ends the body with trailers.
-func (s *Stream) WriteTrailers(trailers []byte) error { panic("not yet") }
+func (s *Stream) WriteTrailers(trailers []byte) error {
+	if len(trailers) > MaxTrailers {
+		return fmt.Errorf("tunnel: trailers of %d bytes: at most %d", len(trailers), MaxTrailers)
+	}
+	return s.closeWrite(append([]byte{}, trailers...))
+}
+
+func (s *Stream) closeWrite(trailers []byte) error {
+	s.mu.Lock()
+	switch {
+	case s.werr != nil:
+		err := s.werr
+		s.mu.Unlock()
+		return err
+	case s.sentEnd:
+		s.mu.Unlock()
+		return nil
+	case !s.opener && !s.sentHead:
+		s.mu.Unlock()
+		return errors.New("tunnel: the answer has no head yet")
+	}
+	s.mu.Unlock()
+	s.c.w.end(s, trailers)
+	s.ended()
+	return nil
+}
 
 // StopReading tells the peer that no more of its body is wanted. Reads that
 // wait return an error with CodeStopped; writing goes on.
-func (s *Stream) StopReading() { panic("not yet") }
+func (s *Stream) StopReading() {
+	s.mu.Lock()
+	if s.rerr != nil {
+		s.mu.Unlock()
+		return
+	}
+	s.rerr = &StreamError{Code: CodeStopped}
+	s.clearInbox()
+	if s.gotEnd {
+		s.mu.Unlock()
+		return
+	}
+	s.gotEnd = true
+	done := s.sentEnd
+	s.rcond.Broadcast()
+	s.mu.Unlock()
+	var frame [headerSize]byte
+	s.c.w.control(appendHeader(frame[:0], frameStop, 0, s.id, 0))
+	if done {
+		s.c.remove(s)
+	}
+}
 
 // Reset ends both directions of the stream. Every call that waits returns a
 // *StreamError with the code. It does nothing to a stream that has ended.
-func (s *Stream) Reset(code Code) { panic("not yet") }
+func (s *Stream) Reset(code Code) { s.reset(&StreamError{Code: code}) }
 
 // Fail is Reset with a text for the peer, at most 256 bytes.
-func (s *Stream) Fail(code Code, msg string) { panic("not yet") }
+func (s *Stream) Fail(code Code, msg string) { s.reset(&StreamError{Code: code, Msg: msg}) }
 
 // Refuse is Fail for a request that provably never reached a role: the peer's
 // error has NotProcessed set.
-func (s *Stream) Refuse(code Code, msg string) { panic("not yet") }
+func (s *Stream) Refuse(code Code, msg string) {
+	s.reset(&StreamError{Code: code, NotProcessed: true, Msg: msg})
+}
+
+func (s *Stream) reset(e *StreamError) {
+	s.mu.Lock()
+	live := !s.gotEnd || !s.sentEnd
+	if s.rerr == nil {
+		s.rerr = e
+	}
+	if s.werr == nil {
+		s.werr = e
+	}
+	s.clearInbox()
+	s.gotEnd, s.sentEnd = true, true
+	s.aborted.Store(live)
+	s.rcond.Broadcast()
+	s.wcond.Broadcast()
+	s.mu.Unlock()
+	if live {
+		s.c.w.control(appendReset(nil, s.id, e.Code, e.NotProcessed, e.Msg))
+		s.c.remove(s)
+	}
+}
+
+// abort ends the stream because the peer or the connection did. What came whole
+// stays readable.
+func (s *Stream) abort(e *StreamError) {
+	s.mu.Lock()
+	if s.gotEnd && s.sentEnd {
+		s.mu.Unlock()
+		return
+	}
+	if !s.gotEnd {
+		s.gotEnd = true
+		s.rerr = e
+		s.clearInbox()
+	}
+	if !s.sentEnd {
+		s.sentEnd = true
+		s.werr = e
+	}
+	s.aborted.Store(true)
+	f := s.onReset
+	s.onReset = nil
+	s.rcond.Broadcast()
+	s.wcond.Broadcast()
+	s.mu.Unlock()
+	if f != nil {
+		f()
+	}
+}
+
+// clearInbox drops what nobody will read. s.mu is held.
+func (s *Stream) clearInbox() {
+	s.c.headBytes.Add(-int64(s.in.headBytes))
+	s.in.clear()
+	s.releaseWindow()
+}
 
 // OnReset sets what is called once when the peer resets the stream or the
 // connection ends, and calls it at once if that has happened. It is called from
 // the connection's own goroutine and must not wait. OnReset(nil) takes it back;
 // a call that has begun may still be running then.
-func (s *Stream) OnReset(f func()) { panic("not yet") }
+func (s *Stream) OnReset(f func()) {
+	s.mu.Lock()
+	now := f != nil && s.aborted.Load()
+	if now {
+		s.onReset = nil
+	} else {
+		s.onReset = f
+	}
+	s.mu.Unlock()
+	if now {
+		f()
+	}
+}
