@@ -198,19 +198,47 @@ func (s *Server) notification(w http.ResponseWriter, r *http.Request) error {
 	}
 	release()
 	switch kind := r.URL.Query().Get("RequestType"); {
-	case strings.EqualFold(kind, "LogIn"):
+	case strings.EqualFold(kind, ccm.NotifyLogIn):
 		// Nothing needs to be remembered between requests: each is signed.
 		answer := ccm.EncodeLogIn(nil)
 		w.Header().Set("Content-Type", "application/octet-stream")
 		w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
 		_, err := w.Write(answer)
 		return err
-	case strings.EqualFold(kind, "Continue"):
+	case strings.EqualFold(kind, ccm.NotifyContinue):
 		return s.hold(w, r, x, body)
+	case strings.EqualFold(kind, ccm.NotifyTest):
+		return s.notifyTest(w, r, x, body)
 	default:
 		x.refuse("refused: RequestType %.40q", kind)
 		return opencmg.Errorf(opencmg.Invalid, "RequestType must be LogIn or Continue")
 	}
+}
+
+// maxTestParam bounds what a client may have sent back to itself.
+const maxTestParam = 256
+
+// notifyTest sends a client the test task that it asks for, and nobody else.
+func (s *Server) notifyTest(w http.ResponseWriter, r *http.Request, x *exchange, body []byte) error {
+	c, err := ccm.ParseContinue(body)
+	if err != nil {
+		x.refuse("refused: %v", err)
+		return err
+	}
+	client, err := s.listener(r.Context(), x, &c)
+	if err != nil {
+		return err
+	}
+	task, err := ccm.ParseTask(c.Frame)
+	if err != nil || c.Frame.Type != ccm.FrameRequest || task.Type != ccm.TaskTest || len(task.Param) > maxTestParam {
+		x.refuse("refused: the frame asks for no test task: type %d, %v", c.Frame.Type, err)
+		return opencmg.Errorf(opencmg.Invalid, "a client may ask for a test task to itself only")
+	}
+	if _, err := s.Notify(r.Context(), []opencmg.ClientID{client.ID}, ccm.TaskTest, task.Param); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Length", "0")
+	return nil
 }
 
 // hold keeps a Continue request until there is a task for the client or its
@@ -227,6 +255,10 @@ func (s *Server) hold(w http.ResponseWriter, r *http.Request, x *exchange, body 
 	if err != nil {
 		log.Info("notification request refused", "client", string(c.SourceID), "reason", x.verdict)
 		return err
+	}
+	if c.Frame.Type == ccm.FrameRequest {
+		x.refuse("refused: frame type %d", c.Frame.Type)
+		return opencmg.Errorf(opencmg.Invalid, "the frame type is not known")
 	}
 	if c.Frame.Type == ccm.FrameResponse {
 		if err := s.answer(r.Context(), client.ID, c.Frame); err != nil {
@@ -301,6 +333,13 @@ func (s *Server) listener(ctx context.Context, x *exchange, c *ccm.ContinueReque
 		// A recorded frame must not open a channel for whoever recorded it.
 		if d := s.now().Sub(in.Time).Abs(); d > ccm.ProofSkew {
 			x.refuse("refused: the frame of %s is %s away from our clock", client.ID, d.Truncate(time.Second))
+			return sitedb.Client{}, denied
+		}
+	case ccm.FrameRequest:
+		// Only notifyTest takes these. A recorded one must not wake the client
+		// again and again.
+		if t, err := ccm.ParseTask(c.Frame); err != nil || s.now().Sub(t.Time).Abs() > ccm.ProofSkew {
+			x.refuse("refused: the test request of %s is malformed or of another time: %v", client.ID, err)
 			return sitedb.Client{}, denied
 		}
 	case ccm.FrameResponse:
