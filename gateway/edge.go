@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/opencmg/opencmg/internal/http1"
+	"github.com/opencmg/opencmg/pki"
 	"github.com/opencmg/opencmg/tunnel"
 )
 
@@ -164,7 +165,9 @@ func (s *Server) handshake(c *clientConn) (proto string, err error) {
 	}
 	if err != nil {
 		s.metrics.handshakes.WithLabelValues("failed").Inc()
-		if s.debug() {
+		if peer, ok := errors.AsType[*pki.PeerError](err); ok {
+			s.log.Warn("tunnel refused", "component", componentService, "remote", c.raw.RemoteAddr().String(), "err", peer)
+		} else if s.debug() {
 			s.log.Debug("TLS handshake failed", "component", componentHandler, "remote", c.raw.RemoteAddr().String(), "err", err)
 		}
 		return "", err

@@ -41,6 +41,7 @@ type exchange struct {
 	path    string
 	ep      *endpoint
 	caller  *caller
+	via     []string // the connection point that had the request last
 
 	body       io.Reader // of the request
 	bodyLength int64     // -1 unknown
@@ -205,13 +206,14 @@ func (x *exchange) forward(path, query []byte) {
 			x.fail(last)
 			return
 		}
+		x.via = t.point.Load().via
 		st, err := t.conn.Open(&x.request, m.b[m.head:], !streams)
 		if err == nil {
 			if last, err = x.converse(st, streams); err == nil && last == nil {
 				return
 			}
 		} else {
-			last = t.failure(err)
+			last = streamFailure(err)
 		}
 		// Here last says what happened on this tunnel.
 		if c := x.watch.cause(); c != causeNone {

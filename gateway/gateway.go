@@ -280,33 +280,35 @@ func (s *Server) drain() {
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.DrainTimeout)
 	defer cancel()
 	s.wg.Go(func() { s.closeHTTP2(ctx) })
-	s.wg.Go(func() { s.roster.drain(ctx) })
+	// Tunnels outlast the clients, so that nobody loses an answer to the end.
+	tunnels, closeTunnels := context.WithCancel(s.ctx)
+	defer closeTunnels()
+	s.wg.Go(func() { s.roster.drain(tunnels) })
 	gone := make(chan struct{})
 	go func() {
 		s.clients.Wait()
 		close(gone)
 	}()
 	// A connection may become idle, and a request held, after a look at it, so
-	// look again until nobody is left.
+	// look again until nobody is left. When the time is over everybody is told
+	// to go, and a second later made to.
 	t := time.NewTicker(100 * time.Millisecond)
 	defer t.Stop()
-	for late := false; ; {
+	for late := 0; ; {
 		s.interruptAll(causeShutdown, func(w *watch, p phase) bool {
-			if late {
+			if late > 10 {
 				w.conn.SetReadDeadline(aLongTimeAgo)
 				w.conn.SetWriteDeadline(aLongTimeAgo)
-				return true
 			}
-			return p == phaseIdle || p == phaseWait && w.held()
+			return late > 0 || p == phaseIdle || p == phaseWait && w.held()
 		})
 		select {
 		case <-gone:
-			cancel()
 			return
-		case <-ctx.Done():
-			late = true
-			<-t.C
 		case <-t.C:
+		}
+		if ctx.Err() != nil {
+			late++
 		}
 	}
 }

@@ -66,7 +66,11 @@ func (s *Server) serveHTTP2Request(c *clientConn, w http.ResponseWriter, r *http
 		x.refuse(&refusal{status: http.StatusRequestHeaderFieldsTooLarge, cause: "head-too-large", verdict: "the request head is larger than limits.maxHeaderBytes"})
 		return
 	}
-	if err := x.scratch.req.Parse(head); err != nil {
+	err := x.scratch.req.Parse(head)
+	if err == nil && len(r.Header["Content-Length"]) > 1 {
+		err = &http1.ParseError{Status: http.StatusBadRequest, Reason: "Content-Length is repeated"}
+	}
+	if err != nil {
 		x.refuse(malformed(err))
 		return
 	}

@@ -262,13 +262,6 @@ func (x *exchange) lost(verdict string) {
 	x.finish(statusClientGone, "", verdict, nil)
 }
 
-// failure says what the caller is told when a stream could not be opened.
-func (t *tunnelConn) failure(err error) *refusal {
-	r := streamFailure(err)
-	r.details = append(r.details, "connection point: "+t.point.Load().name)
-	return r
-}
-
 // streamFailure says what the caller is told when a stream failed before it
 // brought an answer.
 func streamFailure(err error) *refusal {
@@ -295,6 +288,9 @@ func streamFailure(err error) *refusal {
 
 // finish notes the end of a request in metrics and explanations.
 func (x *exchange) finish(status int, reason, verdict string, details []string) {
+	if details == nil {
+		details = x.via
+	}
 	elapsed := time.Since(x.started)
 	received := x.received.Load()
 	if x.ep != nil {

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,7 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -358,8 +356,3 @@ func noLeaks(t *testing.T) {
 		}
 	})
 }
-
-var (
-	_ = httptest.NewRecorder
-	_ *ecdsa.PrivateKey
-)

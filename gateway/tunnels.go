@@ -49,7 +49,10 @@ func (s *Server) serveTunnel(c *tls.Conn) {
 	t := new(tunnelConn)
 	conn, err := tunnel.Server(s.ctx, c, tunnel.Config{
 		Hello: s.hello(),
-		CheckPeer: func(tunnel.Hello) error {
+		CheckPeer: func(h tunnel.Hello) error {
+			if h.ConnectionID != "" && h.ConnectionID != id {
+				return opencmg.Errorf(opencmg.Forbidden, "connection ID %q is not that of the certificate, %q", h.ConnectionID, id)
+			}
 			p, err := s.roster.point(s.snap.Load(), id)
 			t.point.Store(p)
 			return err
@@ -118,7 +121,8 @@ func (t *tunnelConn) live() bool {
 
 // A point is one connection point as long as it has tunnels.
 type point struct {
-	id, name, site string // site in lower case
+	id, name, site string   // site in lower case
+	via            []string // says so in explanations
 	conns          []*tunnelConn
 }
 
@@ -144,13 +148,17 @@ type siteView struct {
 // can deliver it.
 func (r *roster) point(snap *snapshot, id string) (*point, error) {
 	if snap.cfg == nil {
-		return &point{id: id, name: id, site: strings.ToLower(string(r.s.cfg.Site))}, nil
+		return newPoint(id, id, r.s.cfg.Site), nil
 	}
 	reg := snap.points[id]
 	if reg == nil {
 		return nil, opencmg.Errorf(opencmg.Forbidden, "connection ID %q is not registered in published configuration %d", id, snap.cfg.Version)
 	}
-	return &point{id: id, name: reg.Name, site: strings.ToLower(string(reg.Site))}, nil
+	return newPoint(id, reg.Name, reg.Site), nil
+}
+
+func newPoint(id, name string, site opencmg.SiteCode) *point {
+	return &point{id: id, name: name, site: strings.ToLower(string(site)), via: []string{"connection point: " + name}}
 }
 
 func (r *roster) join(t *tunnelConn) {
