@@ -121,7 +121,11 @@ func (c *Client) routes() ([]route, error) {
 		return []route{{base: st.MP, auth: auth, t: t}}, nil
 	}
 	var out []route
-	for _, g := range st.gateways() {
+	gateways := st.gateways()
+	if c.settings().denyGateway {
+		gateways = nil // cmg-behaviour K1
+	}
+	for _, g := range gateways {
 		base := g.ServerAuthURL()
 		if auth == AuthPKI {
 			base = g.MutualAuthURL()
@@ -133,6 +137,9 @@ func (c *Client) routes() ([]route, error) {
 		for _, mp := range st.managementPoints() {
 			out = append(out, route{base: mp, auth: auth, t: t})
 		}
+	}
+	if len(out) == 0 && len(st.gateways()) > 0 {
+		return nil, opencmg.Errorf(opencmg.Forbidden, "the site's client settings forbid this client to use a gateway; bring it inside to get new ones")
 	}
 	if len(out) == 0 {
 		return nil, opencmg.Errorf(opencmg.NotFound, "no gateway and no management point is known; install with CCMHOSTNAME= or /mp:")

@@ -43,9 +43,10 @@ type Config struct {
 	// Host describes this device; nil means to find out.
 	Host *HostFacts
 	// FastChannelPort is the TCP notification port of inside management
-	// points; 0 means 10123.
+	// points; 0 means what the site's policy says, or 10123.
 	FastChannelPort int
-	// Intervals of Run; zero fields mean the product's defaults.
+	// Intervals of Run; zero fields mean what the site's policy says, or the
+	// product's defaults.
 	Intervals Intervals
 	Now       func() time.Time // nil: time.Now
 	Log       *slog.Logger     // nil discards
@@ -60,21 +61,6 @@ type Intervals struct {
 	Inventory     time.Duration // default 7 days
 	KeepAlive     time.Duration // of the notification channel, default 15 minutes
 	Retry         time.Duration // first wait after a failed act, default 30 seconds, doubled up to 15 minutes
-}
-
-func (i Intervals) withDefaults() Intervals {
-	for _, f := range []struct {
-		d        *time.Duration
-		fallback time.Duration
-	}{
-		{&i.Policy, time.Hour}, {&i.Location, 24 * time.Hour}, {&i.GatewaySearch, 25 * time.Hour},
-		{&i.Heartbeat, 7 * 24 * time.Hour}, {&i.Inventory, 7 * 24 * time.Hour}, {&i.KeepAlive, 15 * time.Minute}, {&i.Retry, 30 * time.Second},
-	} {
-		if *f.d <= 0 {
-			*f.d = f.fallback
-		}
-	}
-	return i
 }
 
 // Auth is how a client proves itself, in the words of lab reports and status.
@@ -101,6 +87,8 @@ type Client struct {
 
 	// byIdentity and byPKI show the respective certificate to servers.
 	byIdentity, byPKI *transport
+
+	effective atomic.Pointer[settings]
 
 	changed chan struct{} // NetworkChanged; holds one
 	turn    atomic.Uint32 // which gateway comes first
@@ -152,10 +140,6 @@ func (c Config) withDefaults() Config {
 	if c.Host == nil {
 		c.Host = DetectHost(context.Background())
 	}
-	if c.FastChannelPort == 0 {
-		c.FastChannelPort = 10123
-	}
-	c.Intervals = c.Intervals.withDefaults()
 	return c
 }
 
@@ -179,6 +163,7 @@ func newClient(cfg Config, st *state, identity tls.Certificate) (*Client, error)
 	if c.pki.Load() != nil {
 		c.byPKI = newTransport(c.pki.Load, pool, rev, d, c.log)
 	}
+	c.loadSettings()
 	return c, nil
 }
 

@@ -48,7 +48,7 @@ func (c *Client) listen(ctx context.Context, l listener) error {
 	if err != nil {
 		return err
 	}
-	if st := c.state(); st.Intranet && st.MP != "" {
+	if st := c.state(); st.Intranet && st.MP != "" && c.settings().fastChannelPort != 0 {
 		err := c.listenTCP(ctx, id, st.MP, l)
 		if ctx.Err() != nil {
 			return err
@@ -68,7 +68,7 @@ func (c *Client) listenTCP(ctx context.Context, id opencmg.ClientID, mp string, 
 	if err != nil {
 		return err
 	}
-	raw, err := c.byIdentity.dial.dial(ctx, "tcp", net.JoinHostPort(u.Hostname(), strconv.Itoa(c.cfg.FastChannelPort)))
+	raw, err := c.byIdentity.dial.dial(ctx, "tcp", net.JoinHostPort(u.Hostname(), strconv.Itoa(c.settings().fastChannelPort)))
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (c *Client) listenTCP(ctx context.Context, id opencmg.ClientID, mp string, 
 	defer wg.Wait()
 	defer close(done)
 	wg.Go(func() {
-		ticker := time.NewTicker(c.cfg.Intervals.KeepAlive)
+		ticker := time.NewTicker(c.settings().KeepAlive)
 		defer ticker.Stop()
 		for {
 			if err := write(c.signIn(id).KeepAlive()); err != nil {
@@ -164,7 +164,7 @@ func (c *Client) listenHTTP(ctx context.Context, id opencmg.ClientID, l listener
 	for {
 		// One request carries one frame. While more wait to be sent, or when
 		// this is the end, the server must not hold it.
-		hold := c.cfg.Intervals.KeepAlive
+		hold := c.settings().KeepAlive
 		if len(send) > 1 || l.isEnough() {
 			hold = 0
 		}

@@ -78,6 +78,7 @@ func (c *Client) Policy(ctx context.Context) (StepResult, error) {
 		}); err != nil {
 			return err
 		}
+		c.loadSettings()
 		for k, old := range st.Policies {
 			if next[k].File != old.File {
 				os.Remove(filepath.Join(c.cfg.StateDir, policyDir, old.File))
@@ -114,25 +115,6 @@ func (c *Client) policyBody(ctx context.Context, id opencmg.ClientID, p ccm.Poli
 		return nil, fmt.Errorf("policy %s: %w", p.ID, err)
 	}
 	return a.body, nil
-}
-
-// Setting returns a setting from the policies on disk, and whether one of them
-// has it.
-func (c *Client) Setting(class, property string) (string, bool) {
-	for _, p := range c.state().Policies {
-		body, err := os.ReadFile(filepath.Join(c.cfg.StateDir, policyDir, p.File))
-		if err != nil {
-			continue
-		}
-		policy, err := ccm.ParsePolicy(body)
-		if err != nil {
-			continue
-		}
-		if v, ok := policy.Setting(class, property); ok {
-			return v, true
-		}
-	}
-	return "", false
 }
 
 func exists(path string) bool {

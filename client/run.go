@@ -30,8 +30,8 @@ const (
 // A duty is something that Run does again and again.
 type duty struct {
 	name     string
-	interval time.Duration
-	last     func(*state) time.Time // the last success
+	interval func(*settings) time.Duration // nil: last says when
+	last     func(*state) time.Time        // the last success
 	act      func(context.Context) (StepResult, error)
 	// wanted says whether the duty applies now; nil means always.
 	wanted func(*state) bool
@@ -106,20 +106,19 @@ func (c *Client) Run(ctx context.Context) error {
 
 // duties lists them in the order in which a new client needs them.
 func (c *Client) duties() []duty {
-	i := c.cfg.Intervals
 	registered := func(s *state) bool { return s.ClientID != "" && s.Approval.Trusted() }
 	byToken := func(s *state) bool { return registered(s) && len(s.gateways()) > 0 && c.Auth() == AuthToken }
 	// The site knows a PKI client by its certificate; a renewed one is told.
 	renewed := func(s *state) bool { return c.Auth() == AuthPKI && s.RegisteredCertificate != c.shown() }
 	return []duty{
-		{name: StepRegister, interval: pendingInterval, act: c.Register,
+		{name: StepRegister, interval: func(*settings) time.Duration { return pendingInterval }, act: c.Register,
 			wanted: func(s *state) bool { return !registered(s) || renewed(s) }},
 		{name: StepToken, last: c.tokenDue, act: c.Token, wanted: byToken},
 		// A start of the service asks anew (cmg-behaviour K2).
-		{name: StepLocation, interval: i.Location, act: c.Location, wanted: registered},
-		{name: StepPolicy, interval: i.Policy, last: func(s *state) time.Time { return s.LastPolicy }, act: c.Policy, wanted: registered},
-		{name: StepHeartbeat, interval: i.Heartbeat, last: func(s *state) time.Time { return s.LastHeartbeat }, act: c.Heartbeat, wanted: registered},
-		{name: StepInventory, interval: i.Inventory, last: func(s *state) time.Time { return s.LastInventory }, act: c.Inventory, wanted: registered},
+		{name: StepLocation, interval: func(s *settings) time.Duration { return s.Location }, act: c.Location, wanted: registered},
+		{name: StepPolicy, interval: func(s *settings) time.Duration { return s.Policy }, last: func(s *state) time.Time { return s.LastPolicy }, act: c.Policy, wanted: registered},
+		{name: StepHeartbeat, interval: func(s *settings) time.Duration { return s.Heartbeat }, last: func(s *state) time.Time { return s.LastHeartbeat }, act: c.Heartbeat, wanted: registered},
+		{name: StepInventory, interval: func(s *settings) time.Duration { return s.Inventory }, last: func(s *state) time.Time { return s.LastInventory }, act: c.Inventory, wanted: registered},
 	}
 }
 
@@ -151,12 +150,16 @@ func (c *Client) doDuty(ctx context.Context, d *duty) error {
 	if ctx.Err() != nil || d.wanted != nil && !d.wanted(st) {
 		return nil
 	}
+	interval := time.Duration(0)
+	if d.interval != nil {
+		interval = d.interval(c.settings())
+	}
 	now := c.cfg.Now()
 	if d.next.IsZero() && d.last != nil && !d.last(st).IsZero() {
-		d.next = d.last(st).Add(jitter(d.interval))
+		d.next = d.last(st).Add(jitter(interval))
 	}
 	// A clock that was set back must not put a duty off for years.
-	if now.Before(d.next) && (d.interval == 0 || d.next.Sub(now) <= 2*d.interval) {
+	if now.Before(d.next) && (interval == 0 || d.next.Sub(now) <= 2*interval) {
 		return nil
 	}
 	_, err := d.act(ctx)
@@ -165,11 +168,11 @@ func (c *Client) doDuty(ctx context.Context, d *duty) error {
 	case ctx.Err() != nil:
 	case err != nil:
 		d.failure++
-		d.next = now.Add(jitter(min(c.cfg.Intervals.Retry<<min(d.failure-1, 10), maxRetry)))
-	case d.interval == 0:
+		d.next = now.Add(jitter(min(c.settings().Retry<<min(d.failure-1, 10), maxRetry)))
+	case interval == 0:
 		d.failure, d.next = 0, d.last(c.state())
 	default:
-		d.failure, d.next = 0, now.Add(jitter(d.interval))
+		d.failure, d.next = 0, now.Add(jitter(interval))
 	}
 	return err
 }
@@ -229,12 +232,12 @@ func (c *Client) keepListening(ctx context.Context, pushed chan<- int, restart <
 		if ctx.Err() != nil {
 			return
 		}
-		wait := jitter(min(c.cfg.Intervals.Retry<<min(failure, 10), maxRetry))
+		wait := jitter(min(c.settings().Retry<<min(failure, 10), maxRetry))
 		switch {
 		case moved:
 			wait = 0
 		case errors.Is(err, opencmg.Conflict), errors.Is(err, opencmg.Forbidden):
-			wait = jitter(c.cfg.Intervals.Retry) // not registered or approved yet
+			wait = jitter(c.settings().Retry) // not registered or approved yet
 		default:
 			if failure == 0 {
 				wait = jitter(time.Second)
@@ -259,7 +262,7 @@ func (c *Client) keepListening(ctx context.Context, pushed chan<- int, restart <
 // search looks for a gateway when none is known (cmg-behaviour K5).
 func (c *Client) search(ctx context.Context) {
 	st := c.state()
-	if st.Intranet || len(st.gateways()) > 0 || len(st.Installation.GatewayURLs) == 0 || c.cfg.Now().Sub(st.LastSearch) < c.cfg.Intervals.GatewaySearch && !st.LastSearch.IsZero() {
+	if st.Intranet || len(st.gateways()) > 0 || len(st.Installation.GatewayURLs) == 0 || c.cfg.Now().Sub(st.LastSearch) < c.settings().GatewaySearch && !st.LastSearch.IsZero() {
 		return
 	}
 	if err := c.searchGateways(ctx); err != nil && ctx.Err() == nil {
