@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencmg/opencmg"
@@ -63,12 +64,19 @@ type upload struct {
 	done  chan struct{} // closed when the goroutine ended
 	whole bool          // all was sent; valid after done
 	sent  int64         // valid after done
+	// before is how much of the body went with the head.
+	before int64
+	// short is set when the body ended before its length, or failed.
+	short atomic.Bool
 }
+
+// ended reports whether the client's side cut the body off.
+func (u *upload) ended() bool { return u != nil && u.short.Load() }
 
 // upload starts to send the rest of the body. The goroutine ends when the body
 // or the connection or the stream does; [exchange.settle] waits for it.
-func (x *exchange) upload(conn *originConn) *upload {
-	u := &upload{done: make(chan struct{})}
+func (x *exchange) upload(conn *originConn, before int) *upload {
+	u := &upload{done: make(chan struct{}), before: int64(before)}
 	timeout := time.Duration(0)
 	if !x.req.Deadline.IsZero() {
 		timeout = max(time.Until(x.req.Deadline), time.Second)
@@ -76,6 +84,9 @@ func (x *exchange) upload(conn *originConn) *upload {
 	go func() {
 		defer close(u.done)
 		u.whole = x.copyBody(conn.nc, u)
+		if u.short.Load() {
+			conn.close() // or the role would wait for the rest
+		}
 		if u.whole && timeout > 0 {
 			conn.nc.SetReadDeadline(time.Now().Add(timeout))
 		}
@@ -88,12 +99,17 @@ func (x *exchange) copyBody(w io.Writer, u *upload) (whole bool) {
 	defer bulkPool.Put(buf)
 	chunked := x.req.BodyLength < 0
 	const room = 16 // for a chunk's frame
+	left := x.req.BodyLength - u.before
 	for {
 		n, err := x.s.Read(buf[room : bulkSize-room])
 		if n > 0 {
 			out := buf[room : room+n]
 			if chunked {
 				out = frameChunk(buf[:], room, n)
+			} else if left -= int64(n); left < 0 {
+				// More than announced would be taken for another request.
+				u.short.Store(true)
+				return false
 			}
 			k, werr := w.Write(out)
 			u.sent += int64(k)
@@ -106,9 +122,11 @@ func (x *exchange) copyBody(w io.Writer, u *upload) (whole bool) {
 				_, err = w.Write(appendLastChunk(nil, x.s.Trailers()))
 				return err == nil
 			}
-			return true
+			u.short.Store(left > 0)
+			return left == 0
 		}
 		if err != nil {
+			u.short.Store(true)
 			return false
 		}
 	}

@@ -117,6 +117,8 @@ func (x *exchange) forward() {
 		case err == nil:
 		case x.cancelled():
 			x.fail(tunnel.CodeCancelled, false, "the client gave up")
+		case up.ended():
+			x.fail(tunnel.CodeCancelled, false, "the request body ended early")
 		case !errors.As(err, &ended):
 			x.failResponse(err)
 		case sent && !x.repeatable(), time.Since(x.begun) > x.role.wait:
@@ -207,7 +209,7 @@ func (x *exchange) send(conn *originConn, body *requestBody) (up *upload, sent b
 		return nil, n > 0, &lostError{err}
 	}
 	if !body.whole {
-		up = x.upload(conn)
+		up = x.upload(conn, len(body.b))
 	}
 	return up, true, nil
 }

@@ -249,15 +249,6 @@ func (i *instanceLink) poke() {
 	}
 }
 
-func isClosed(ch <-chan struct{}) bool {
-	select {
-	case <-ch:
-		return true
-	default:
-		return false
-	}
-}
-
 // tunnelStatus reports every slot.
 func (c *Connector) tunnelStatus() []opencmg.TunnelStatus {
 	var list []opencmg.TunnelStatus

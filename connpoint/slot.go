@@ -200,33 +200,31 @@ func (s *slot) down(ctx context.Context, conn *tunnel.Conn) {
 	s.mu.Lock()
 	s.current = nil
 	s.mu.Unlock()
-	attrs := []any{"gateway", i.link.target.Name, "instance", i.number}
+	log := c.log.With("gateway", i.link.target.Name, "instance", i.number)
 	drain := func() {
 		ctx, cancel := context.WithTimeout(c.ctx, c.cfg.DrainTimeout)
 		defer cancel()
-		if err := conn.Drain(ctx); err != nil {
-			c.log.Warn("requests were still in flight when the tunnel closed", append(attrs, "err", err)...)
+		if err := conn.Drain(ctx); err != nil && ctx.Err() != nil {
+			log.Warn("requests were still in flight when the tunnel closed", "err", err)
 		}
 	}
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		drain()
 		return
-	case isClosed(conn.Done()):
-		c.log.Info("tunnel was lost", append(attrs, "err", conn.Err())...)
-		c.wg.Go(func() { conn.Close() }) // waits for the requests that it cut off
-	default:
-		c.log.Info("the gateway instance drains its tunnel", attrs...)
-		c.wg.Go(func() {
-			t := time.NewTimer(drainAtMost)
-			defer t.Stop()
-			select {
-			case <-conn.Done(): // the instance closes it when all requests ended
-			case <-ctx.Done():
-			case <-t.C:
-			}
-			drain()
-		})
 	}
+	log.Info("tunnel takes no more requests")
 	c.notify()
+	c.wg.Go(func() {
+		t := time.NewTimer(drainAtMost)
+		defer t.Stop()
+		select {
+		case <-conn.Done(): // lost, or closed by the instance when all requests had ended
+			log.Info("tunnel ended", "err", conn.Err())
+			conn.Close() // waits for requests that were cut off
+			return
+		case <-ctx.Done():
+		case <-t.C:
+		}
+		drain()
+	})
 }

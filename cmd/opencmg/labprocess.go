@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,7 +31,7 @@ type labProcess struct {
 	mu       sync.Mutex // guards what follows
 	cmd      *exec.Cmd
 	stdin    io.Closer // closing it ends the process
-	restarts int
+	failed   int       // starts in a row that did not last
 	stopping bool
 
 	started func() // called after each start, to tell lab.json the new pid
@@ -57,13 +58,13 @@ func (p *labProcess) keep(wait func() error) {
 		err := wait()
 		p.mu.Lock()
 		stopping := p.stopping
-		p.restarts++
+		p.failed++
+		if time.Since(began) > time.Second {
+			p.failed, backoff = 0, 50*time.Millisecond
+		}
 		p.mu.Unlock()
 		if stopping {
 			return
-		}
-		if time.Since(began) > 10*time.Second {
-			backoff = 50 * time.Millisecond
 		}
 		p.log.Warn("process ended and is started again", "process", p.name, "err", err)
 		// A pause, so that a process which can not start does not spin.
@@ -158,12 +159,35 @@ func (p *labProcess) ready(ctx context.Context) error {
 			}
 			last = string(b)
 		}
+		if p.failedStarts() >= maxFailedStarts {
+			return opencmg.Errorf(opencmg.Unavailable, "%s does not start: %s", p.name, p.lastWords())
+		}
 		select {
 		case <-ctx.Done():
-			return opencmg.Errorf(opencmg.Timeout, "%s did not become ready: %s\nwhat it printed is in %s", p.name, last, filepath.Join(p.dir, p.name+".out"))
+			return opencmg.Errorf(opencmg.Timeout, "%s did not become ready: %s\n%s", p.name, strings.TrimSpace(last), p.lastWords())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// maxFailedStarts is how often a process may end right after its start before
+// the lab gives up on it.
+const maxFailedStarts = 3
+
+func (p *labProcess) failedStarts() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failed
+}
+
+// lastWords returns the end of what the process printed.
+func (p *labProcess) lastWords() string {
+	b, err := os.ReadFile(filepath.Join(p.dir, p.name+".out"))
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(b[max(0, len(b)-2000):])), "\n")
+	return "it printed:\n  " + strings.Join(lines[max(0, len(lines)-4):], "\n  ")
 }
 
 // portPicker finds free loopback ports below the range that systems use for

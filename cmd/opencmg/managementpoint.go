@@ -93,6 +93,10 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
+	crlDir := filepath.Join(stateDir, "crl")
+	if err := requireDir("stateDir", crlDir); err != nil {
+		return err
+	}
 	cfg := mp.Config{
 		Site: c.Site, RoleID: c.RoleID, SiteCA: identity.siteCA, Certificate: identity.pair,
 		Signer: signer, DB: db, Host: c.host(),
@@ -102,7 +106,7 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 	for _, name := range c.Gateways {
 		cfg.Gateways = append(cfg.Gateways, mp.Gateway{ServiceName: name})
 	}
-	crls := pki.NewCRLCache(pki.CRLConfig{HTTP: httpClient, Dir: filepath.Join(stateDir, "crl"), Log: log})
+	crls := pki.NewCRLCache(pki.CRLConfig{HTTP: httpClient, Dir: crlDir, Log: log})
 	keys := pki.NewJWKSCache(pki.JWKSConfig{HTTP: httpClient, Log: log})
 	if err := insideVerifiers(&cfg, filepath.Join(dir, publishedFile), crls, keys); err != nil {
 		return err
