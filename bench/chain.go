@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -194,28 +195,37 @@ func benchLog() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
-// profile writes CPU profiles of the system's processes to dir.
-func profile(dir string, s *system, d time.Duration) {
-	time.Sleep(d / 2)
+// profile writes CPU profiles of the chain's processes under load to dir.
+func profile(dir, scenario string, s *system, d time.Duration) {
+	time.Sleep(d / 4) // past the beginning
+	snapshot(dir, scenario, s, fmt.Sprintf("profile?seconds=%d", max(1, int(d.Seconds()/2))))
+}
+
+// snapshot writes profiles of the named kinds, where a process has them.
+func snapshot(dir, scenario string, s *system, kinds ...string) {
 	var wg sync.WaitGroup
 	for _, p := range s.proxies {
 		if p.line["private"] == "" {
 			continue
 		}
-		wg.Go(func() {
-			for _, kind := range []string{fmt.Sprintf("profile?seconds=%d", max(1, int(d.Seconds()/2))), "allocs"} {
+		for _, kind := range kinds {
+			wg.Go(func() {
 				res, err := http.Get("http://" + p.line["private"] + "/debug/pprof/" + kind)
 				if err != nil {
 					fmt.Fprintln(os.Stderr, "bench:", err)
 					return
 				}
-				b, _ := io.ReadAll(res.Body)
-				res.Body.Close()
-				if err := os.WriteFile(filepath.Join(dir, p.name+"."+kind[:6]+".pprof"), b, 0o644); err != nil {
+				defer res.Body.Close()
+				b, err := io.ReadAll(res.Body)
+				if err == nil {
+					kind, _, _ = strings.Cut(kind, "?")
+					err = os.WriteFile(filepath.Join(dir, scenario+"-"+p.name+"."+kind), b, 0o644)
+				}
+				if err != nil {
 					fmt.Fprintln(os.Stderr, "bench:", err)
 				}
-			}
-		})
+			})
+		}
 	}
 	wg.Wait()
 }

@@ -54,7 +54,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	fs.IntVar(&o.held, "held", 2000, "held requests")
 	fs.BoolVar(&o.check, "check", false, "exit 1 when the chain does not beat net/http and yamux: 2.5 times in small requests, at all in the others")
 	fs.StringVar(&o.only, "only", "", "run one scenario: small, bulk or held")
-	fs.StringVar(&o.profile, "profile", "", "write CPU profiles of gateway and connection point under small requests to this directory")
+	fs.StringVar(&o.profile, "profile", "", "write profiles of gateway and connection point to this directory")
 	child := fs.String("child", "", "internal: run one process of the benchmark")
 	if err := fs.Parse(args); err != nil {
 		return 2
@@ -181,7 +181,7 @@ func (b *bench) small(ctx context.Context, systems []*system) error {
 	for round := range b.o.rounds {
 		for _, s := range systems {
 			if round == 0 && b.o.profile != "" && s == systems[0] {
-				go profile(b.o.profile, s, b.o.duration)
+				go profile(b.o.profile, "small", s, b.o.duration)
 			}
 			f, err := b.load(ctx, s, loadConfig{Conns: b.o.conns, Seconds: b.o.duration.Seconds(), Path: "/SMS_MP/small"})
 			if err != nil {
@@ -205,8 +205,11 @@ func (b *bench) small(ctx context.Context, systems []*system) error {
 func (b *bench) bulk(ctx context.Context, systems []*system) error {
 	fmt.Fprintf(b.out, "\nDownload: %d MiB, %d per round, %d rounds\n", b.o.bulk>>20, b.o.bulks, b.o.rounds)
 	figures := map[string][]figure{}
-	for range b.o.rounds {
+	for round := range b.o.rounds {
 		for _, s := range systems {
+			if round == 0 && b.o.profile != "" && s == systems[0] {
+				go profile(b.o.profile, "bulk", s, 2*time.Second)
+			}
 			f, err := b.load(ctx, s, loadConfig{Conns: 1, Count: b.o.bulks, Path: fmt.Sprintf("/SMS_MP/bulk?n=%d", b.o.bulk)})
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
@@ -312,6 +315,9 @@ func (b *bench) hold(ctx context.Context, s *system) (figure, error) {
 	}
 	time.Sleep(2 * time.Second) // memory at rest is what counts
 	during := rssOf(s.proxies)
+	if b.o.profile != "" {
+		snapshot(b.o.profile, "held", s, "heap", "goroutine")
+	}
 	released, err := b.e.release()
 	if err != nil {
 		return figure{}, err
