@@ -68,14 +68,15 @@ func BenchmarkRequest(b *testing.B) {
 // sides of the tunnel and the test's client left out as far as they can be.
 func TestHeldClientMemory(t *testing.T) {
 	if testing.Short() {
-		t.Skip("opens 2,000 connections")
+		t.Skip("opens 1,000 connections")
 	}
-	const clients = 2000
+	const clients = 1000
 	in := startInstance(t, instanceOptions{config: configuration(1), quiet: true})
 	var held sync.WaitGroup
 	held.Add(clients)
 	g := newGate()
 	in.connect("id-1", func(c *call) { c.body(); held.Done(); g.wait(); c.answer("HTTP/1.1 200 OK", "") })
+	t.Cleanup(g.open)
 	conns := make([]*rawClient, clients)
 	request := "POST /wiki/held HTTP/1.1\r\n" + hostField + "X-Fill: " + strings.Repeat("x", 500) + "\r\nContent-Length: 300\r\n\r\n" + strings.Repeat("y", 300)
 	cfg := clientTLS()

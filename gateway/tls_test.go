@@ -26,6 +26,36 @@ func (in *testInstance) wantTunnelRefused(cert tls.Certificate) {
 	}
 }
 
+// TestTunnelOnTheClientPort: a tunnel over HTTPS shares the clients' port and
+// is told from them by ALPN.
+func TestTunnelOnTheClientPort(t *testing.T) {
+	noLeaks(t)
+	in := startInstance(t, instanceOptions{config: configuration(1)})
+	d := tunnel.Dialer{TLS: in.pointTLS("id-1"), ServerName: testName, HTTPSAddr: in.addr}
+	nc, transport, err := d.Dial(t.Context())
+	if err != nil || transport != tunnel.HTTPS {
+		t.Fatalf("dial: %v, %v", transport, err)
+	}
+	if _, err := in.startPoint(nc, "id-1", echo); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the tunnel is used", func() bool { return in.s.Tunnels("id-1") == 1 })
+	c := in.dial(clientTLS())
+	if res := c.send("GET /wiki/x HTTP/1.1\r\n" + hostField + "\r\n").answer("GET"); res.StatusCode != 200 {
+		t.Errorf("got %s", res.Status)
+	}
+	if n := in.s.Connections(); n != 1 {
+		t.Errorf("%d client connections are counted, want 1", n)
+	}
+	// Without a certificate of the site the same door stays shut.
+	bad := tunnel.Dialer{TLS: &tls.Config{InsecureSkipVerify: true}, ServerName: testName, HTTPSAddr: in.addr}
+	if nc, _, err := bad.Dial(t.Context()); err == nil {
+		if _, err := in.startPoint(nc, "id-1", echo); err == nil {
+			t.Error("a tunnel without a certificate was accepted")
+		}
+	}
+}
+
 func TestServerCertificateIsSwapped(t *testing.T) {
 	noLeaks(t)
 	in := startInstance(t, instanceOptions{config: configuration(1)})
