@@ -112,7 +112,7 @@ func (l *lab) breakSomething(ctx context.Context, turn int, r *labFaultReport, u
 		}
 	}
 	for _, p := range l.processes {
-		if err := p.ready(ctx); err != nil {
+		if err := p.ready(ctx, l.processes); err != nil {
 			return err
 		}
 	}

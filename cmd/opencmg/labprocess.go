@@ -142,8 +142,9 @@ func (p *labProcess) stop(grace time.Duration) {
 	}
 }
 
-// ready waits until the process answers /readyz with 200.
-func (p *labProcess) ready(ctx context.Context) error {
+// ready waits until the process answers /readyz with 200. It gives up when
+// any of the others, which it may need, does not start.
+func (p *labProcess) ready(ctx context.Context, others []*labProcess) error {
 	client := &http.Client{Timeout: 2 * time.Second}
 	last := "it did not answer"
 	for {
@@ -159,8 +160,10 @@ func (p *labProcess) ready(ctx context.Context) error {
 			}
 			last = string(b)
 		}
-		if p.failedStarts() >= maxFailedStarts {
-			return opencmg.Errorf(opencmg.Unavailable, "%s does not start: %s", p.name, p.lastWords())
+		for _, o := range others {
+			if o.failedStarts() >= maxFailedStarts {
+				return opencmg.Errorf(opencmg.Unavailable, "%s does not start: %s", o.name, o.lastWords())
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -315,7 +315,7 @@ func (l *lab) start(ctx context.Context, progress func(done, all int)) error {
 	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 	defer cancel()
 	for i, p := range l.processes {
-		if err := p.ready(ctx); err != nil {
+		if err := p.ready(ctx, l.processes); err != nil {
 			return err
 		}
 		progress(i+1, len(l.processes))
