@@ -199,6 +199,10 @@ func (x *exchange) forward(path, query []byte) {
 	for {
 		t := s.roster.pick(ep.role.site, &tried)
 		if t == nil {
+			if s.roster.await(x, ep.role.site) {
+				tried.n = 0
+				continue
+			}
 			if last == nil {
 				last = &refusal{status: http.StatusServiceUnavailable, cause: "no-tunnel", retry: true,
 					verdict: "no connection point of site " + ep.role.site + " holds a tunnel to this instance"}

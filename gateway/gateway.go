@@ -80,6 +80,9 @@ type Config struct {
 	// DrainTimeout bounds the wait for requests in flight when Serve's context
 	// ends; default 10 s.
 	DrainTimeout time.Duration
+	// TunnelWait is how long a request may wait for a tunnel when none is up,
+	// for example right after a restart; default 10 s, negative not at all.
+	TunnelWait time.Duration
 	// Log receives records; nil discards them.
 	Log *slog.Logger
 	// Registry receives the metrics; nil means one of the server's own.
@@ -151,6 +154,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Registry = prometheus.NewRegistry()
 	}
 	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, 10*time.Second)
+	cfg.TunnelWait = cmp.Or(cfg.TunnelWait, 10*time.Second)
 	s := &Server{
 		cfg: cfg, log: cfg.Log.With("gateway", cfg.Gateway, "instance", cfg.Instance),
 		where:   fmt.Sprintf("%s/%d", cfg.Gateway, cfg.Instance),

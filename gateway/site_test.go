@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rsa"
 	"crypto/tls"
@@ -153,6 +154,8 @@ type instanceOptions struct {
 	network  string                          // tcp4 (default) or tcp6
 	quiet    bool
 	stateDir string
+	// tunnelWait is Config.TunnelWait; zero does not wait at all.
+	tunnelWait time.Duration
 }
 
 func startInstance(t testing.TB, o instanceOptions) *testInstance {
@@ -191,7 +194,7 @@ func startInstance(t testing.TB, o instanceOptions) *testInstance {
 			defer cert.Unlock()
 			return cert.c, nil
 		},
-		StateDir: in.stateDir, DrainTimeout: 3 * time.Second, Registry: in.registry,
+		StateDir: in.stateDir, DrainTimeout: 3 * time.Second, TunnelWait: cmp.Or(o.tunnelWait, -1), Registry: in.registry,
 		Log: slog.New(slog.NewTextHandler(in.logs, &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {

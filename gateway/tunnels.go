@@ -134,6 +134,7 @@ type roster struct {
 
 	mu      sync.Mutex // guards what follows
 	tunnels []*tunnelConn
+	changed chan struct{} // closed and replaced with every view
 	turns   map[string]*atomic.Uint32 // per site, bounded by what is registered
 }
 
@@ -219,6 +220,57 @@ func (r *roster) rebuild() {
 		r.s.metrics.tunnels.WithLabelValues(name).Set(float64(n))
 	}
 	r.view.Store(&view)
+	if r.changed != nil {
+		close(r.changed)
+	}
+	r.changed = make(chan struct{})
+}
+
+// await waits for a tunnel to the site when none is up, so that a restart of
+// this instance, of a connection point or of the network between them costs a
+// request some time and not its success. It reports false when there are
+// tunnels already, when none came in time, or when the request was given up
+// meanwhile.
+func (r *roster) await(x *exchange, site string) bool {
+	left := r.s.cfg.TunnelWait - time.Since(x.started)
+	if left <= 0 {
+		return false
+	}
+	expired := time.NewTimer(left)
+	defer expired.Stop()
+	for first := true; ; first = false {
+		r.mu.Lock()
+		changed := r.changed
+		r.mu.Unlock()
+		if (*r.view.Load())[site].live() {
+			return !first
+		}
+		select {
+		case <-changed:
+		case <-expired.C:
+			return false
+		case <-r.s.closing:
+			return false
+		}
+		if x.watch.cause() != causeNone {
+			return false
+		}
+	}
+}
+
+// live reports whether any tunnel of the site takes requests.
+func (v *siteView) live() bool {
+	if v == nil {
+		return false
+	}
+	for i := range v.points {
+		for _, t := range v.points[i].conns {
+			if t.live() {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // tried are the tunnels that a request was sent on.
@@ -264,12 +316,8 @@ func (r *roster) pick(site string, tried *tried) *tunnelConn {
 // ready says why no request can be answered now.
 func (r *roster) ready() error {
 	for _, v := range *r.view.Load() {
-		for i := range v.points {
-			for _, t := range v.points[i].conns {
-				if t.live() {
-					return nil
-				}
-			}
+		if v.live() {
+			return nil
 		}
 	}
 	return errors.New("no connection point holds a tunnel to this instance")

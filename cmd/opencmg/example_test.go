@@ -184,7 +184,7 @@ func TestTwoHostsExample(t *testing.T) {
 		{"a machine does", &machine, "GET", "/status/", "200 OK", "pki CN=machine-1 <nil> 1"},
 		{"a machine posts", &machine, "POST", "/status/", "405 Method Not Allowed", ""},
 		{"somewhere else", &machine, "GET", "/admin/", "404 Not Found", ""},
-		{"above the prefix", &machine, "GET", "/wiki", "404 Not Found", ""},
+		{"beside the prefix", &machine, "GET", "/wikipedia/", "404 Not Found", ""},
 		{"dot segments", nil, "GET", "/wiki/%2e%2e/status/", "400 Bad Request", ""},
 	} {
 		res, body := ask(tt.cert, tt.method, "https://gw.example.com"+tt.path, "")
