@@ -134,7 +134,7 @@ type roster struct {
 
 	mu      sync.Mutex // guards what follows
 	tunnels []*tunnelConn
-	changed chan struct{} // closed and replaced with every view
+	changed chan struct{}             // closed and replaced with every view
 	turns   map[string]*atomic.Uint32 // per site, bounded by what is registered
 }
 

@@ -126,7 +126,7 @@ func TestKillAnyProcess(t *testing.T) {
 			eventually(t, q.Name+" after "+p.Name+" was killed", readyz(q.PrivateURL+"/readyz"))
 		}
 		eventually(t, "requests after "+p.Name+" was killed", func() error {
-			if count(&mu, &requests) < before+labClientRate/4 {
+			if count(&mu, &requests) < before+labClientRate {
 				return errors.New("too few requests yet")
 			}
 			return nil
