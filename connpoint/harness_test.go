@@ -265,6 +265,16 @@ func (in *instance) tunnel() *tunnel.Conn {
 	return receive(in.l.t, in.conns, "a tunnel")
 }
 
+// eventually waits for something that has no signal of its own.
+func eventually(t *testing.T, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("waited in vain")
+		}
+	}
+}
+
 func receive[T any](t *testing.T, ch <-chan T, what string) T {
 	t.Helper()
 	select {
