@@ -39,11 +39,13 @@ func (e *environment) startYamux() (*system, error) {
 type copyBuffers struct{ pool sync.Pool }
 
 func newCopyBuffers() *copyBuffers {
-	return &copyBuffers{sync.Pool{New: func() any { return make([]byte, 32<<10) }}}
+	return &copyBuffers{sync.Pool{New: func() any { return new([copySize]byte) }}}
 }
 
-func (b *copyBuffers) Get() []byte  { return b.pool.Get().([]byte) }
-func (b *copyBuffers) Put(p []byte) { b.pool.Put(p) } //nolint:staticcheck // one allocation per copy is what ReverseProxy's users pay
+const copySize = 32 << 10
+
+func (b *copyBuffers) Get() []byte  { return b.pool.Get().(*[copySize]byte)[:] }
+func (b *copyBuffers) Put(p []byte) { b.pool.Put((*[copySize]byte)(p)) }
 
 func yamuxConfig() *yamux.Config {
 	c := yamux.DefaultConfig()
