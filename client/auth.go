@@ -35,7 +35,7 @@ func (c *Client) Auth() Auth {
 	if cert := c.pki.Load(); cert != nil {
 		if err := usable(cert.Leaf, c.cfg.Now()); err == nil {
 			return AuthPKI
-		} else {
+		} else if text := err.Error(); c.unusable.Swap(text) != text { // asked often, said once
 			c.log.Warn("the PKI certificate can not be used", "component", "ClientIDManagerStartup", "err", err)
 		}
 	}

@@ -84,6 +84,8 @@ type Client struct {
 	// a renewed one from the same files.
 	pki     atomic.Pointer[tls.Certificate]
 	pkiTime time.Time // of its file, only for reloadCertificate
+	// unusable is the last reason why pki did not count; a string.
+	unusable atomic.Value
 
 	// byIdentity and byPKI show the respective certificate to servers.
 	byIdentity, byPKI *transport
@@ -182,11 +184,15 @@ func (c *Client) state() *state {
 	return c.st
 }
 
-// update changes the state on disk and then in memory.
+// update changes the state on disk and then in memory. It begins with what is
+// on disk, so that what another process did to it is not undone.
 func (c *Client) update(f func(*state)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	next := c.st.clone()
+	next, err := readState(c.cfg.StateDir)
+	if err != nil {
+		return err
+	}
 	f(next)
 	if err := next.save(c.cfg.StateDir); err != nil {
 		return err

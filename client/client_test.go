@@ -235,6 +235,46 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+// TestInstanceWithoutTunnel has one instance answer 503 with a long
+// Retry-After: the other one is asked at once.
+func TestInstanceWithoutTunnel(t *testing.T) {
+	r := newRig(t)
+	one, _ := r.serve(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { refused(w, 503, "Service Unavailable") }), gatewayName)
+	two, _ := r.serve(r.gateway(), gatewayName)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for range 4 {
+		c := create(t, r.config(t, to(t, gatewayName, one), to(t, gatewayName, two)), tokenWords)
+		if _, err := c.Install(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestTwoProcesses lets two clients on the same directory change it in turn.
+func TestTwoProcesses(t *testing.T) {
+	r := newRig(t)
+	addr, _ := r.serve(r.gateway(), gatewayName)
+	cfg := r.config(t, to(t, gatewayName, addr))
+	one := create(t, cfg, tokenWords)
+	two, err := client.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer two.Close()
+	if _, err := one.Install(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	two.Locate(t.Context()) // writes, and so learns of the registration
+	if got, want := two.Status().ClientID, one.Status().ClientID; got != want || got == "" {
+		t.Errorf("the other process knows %q, want %q", got, want)
+	}
+	os.RemoveAll(cfg.StateDir)
+	if _, err := one.Heartbeat(t.Context()); !errors.Is(err, opencmg.NotFound) {
+		t.Errorf("the state directory is gone: %v", err)
+	}
+}
+
 func TestRetries(t *testing.T) {
 	r := newRig(t)
 	left := 2
@@ -242,7 +282,7 @@ func TestRetries(t *testing.T) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if left--; left >= 0 {
-			return []int{503, 502}[left%2], "CMGConnector_BadGateway"
+			return 502, "CMGConnector_BadGateway"
 		}
 		return 0, ""
 	}

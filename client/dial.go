@@ -23,7 +23,9 @@ type dialer struct {
 	// mu guards what follows.
 	mu   sync.Mutex
 	next int
-	bad  map[string]time.Time // address -> when to trust it again
+	// several is whether the last name dialled had more than one address.
+	several bool
+	bad     map[string]time.Time // address -> when to trust it again
 }
 
 func newDialer(to []ConnectTo, now func() time.Time) *dialer {
@@ -96,6 +98,7 @@ func (d *dialer) order(targets []string) []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := len(targets)
+	d.several = n > 1
 	d.next++
 	rotated := make([]string, 0, n)
 	for i := range n {
@@ -104,6 +107,13 @@ func (d *dialer) order(targets []string) []string {
 	now := d.now()
 	slices.SortStableFunc(rotated, func(a, b string) int { return btoi(now.Before(d.bad[a])) - btoi(now.Before(d.bad[b])) })
 	return rotated
+}
+
+// hasOthers reports whether there is another address to try.
+func (d *dialer) hasOthers() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.several
 }
 
 // failed marks an address.

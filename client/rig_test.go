@@ -151,7 +151,7 @@ func refused(w http.ResponseWriter, status int, reason string) {
 	defer conn.Close()
 	extra := ""
 	if status == http.StatusServiceUnavailable {
-		extra = "Retry-After: 0\r\n"
+		extra = "Retry-After: 3600\r\n"
 	}
 	fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nX-Correlation-ID: corr-1\r\nContent-Length: 0\r\n%sConnection: close\r\n\r\n", status, reason, extra)
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -149,24 +148,31 @@ func createState(dir, name string, in *Installation, now time.Time) (*state, tls
 
 // openState reads the directory.
 func openState(dir string) (*state, tls.Certificate, error) {
-	none := tls.Certificate{}
-	path := filepath.Join(dir, stateFile)
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, none, opencmg.Errorf(opencmg.NotFound, "no client is installed in %s; install one with opencmg client install", dir)
-	}
+	s, err := readState(dir)
 	if err != nil {
-		return nil, none, opencmg.Errorf(opencmg.Invalid, "read the client's state: %w", err)
-	}
-	s, err := parseState(b)
-	if err != nil {
-		return nil, none, damaged(path, err)
+		return nil, tls.Certificate{}, err
 	}
 	identity, err := loadIdentity(filepath.Join(dir, identityFile))
 	if err != nil {
-		return nil, none, damaged(filepath.Join(dir, identityFile), err)
+		return nil, tls.Certificate{}, damaged(filepath.Join(dir, identityFile), err)
 	}
 	return s, identity, nil
+}
+
+func readState(dir string) (*state, error) {
+	path := filepath.Join(dir, stateFile)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, opencmg.Errorf(opencmg.NotFound, "no client is installed in %s; install one with opencmg client install", dir)
+	}
+	if err != nil {
+		return nil, opencmg.Errorf(opencmg.Invalid, "read the client's state: %w", err)
+	}
+	s, err := parseState(b)
+	if err != nil {
+		return nil, damaged(path, err)
+	}
+	return s, nil
 }
 
 func damaged(path string, err error) error {
@@ -212,15 +218,6 @@ func (s *state) save(dir string) error {
 		return opencmg.Errorf(opencmg.Unavailable, "save the client's state: %w", err)
 	}
 	return nil
-}
-
-// clone copies what update may change in place.
-func (s *state) clone() *state {
-	n := *s
-	n.Gateways = slices.Clone(s.Gateways)
-	n.ManagementPoints = slices.Clone(s.ManagementPoints)
-	n.Policies = maps.Clone(s.Policies)
-	return &n
 }
 
 // policyFile is the name for a body: the ID without what a file name must not

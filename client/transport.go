@@ -207,7 +207,7 @@ func (t *transport) do(ctx context.Context, c *call) (*answer, error) {
 			t.logFailure(c, err)
 			return nil, err
 		}
-		wait := pause(attempt, err)
+		wait := pause(attempt, err, t.dial.hasOthers())
 		t.log.Debug("request failed; it is sent again", "component", c.component, "url", withoutQuery(c.url), "attempt", attempt, "wait", wait, "err", err)
 		timer := time.NewTimer(wait)
 		select {
@@ -241,15 +241,17 @@ func repeatable(c *call, sent bool, err error) bool {
 	return !sent || !c.once
 }
 
-// pause is how long to wait before the next attempt: the first one goes to
-// another address at once.
-func pause(attempt int, err error) time.Duration {
+// pause is how long to wait before the next attempt. The first one goes to
+// another address at once: one instance may have lost its tunnel, or its life,
+// while the others serve.
+func pause(attempt int, err error, others bool) time.Duration {
 	var h *HTTPError
-	if errors.As(err, &h) && h.RetryAfter > 0 {
-		return min(h.RetryAfter, maxRetryAfter)
-	}
-	if attempt == 1 && h == nil {
+	errors.As(err, &h)
+	if attempt == 1 && (h == nil || others) {
 		return 0
+	}
+	if h != nil && h.RetryAfter > 0 {
+		return min(h.RetryAfter, maxRetryAfter)
 	}
 	d := min(100*time.Millisecond<<attempt, 4*time.Second)
 	return d/2 + rand.N(d/2)
@@ -306,6 +308,10 @@ func (t *transport) attempt(ctx context.Context, c *call) (a *answer, sent bool,
 		return nil, sent, fmt.Errorf("%s %s: %w", c.method, withoutQuery(c.url), errTooLong)
 	}
 	id := resp.Header.Get(opencmg.HeaderCorrelationID)
+	if resp.StatusCode == http.StatusServiceUnavailable {
+		t.dial.failed(remote)
+		t.http.CloseIdleConnections()
+	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		_, text, _ := strings.Cut(resp.Status, " ")
 		return nil, sent, &HTTPError{Method: c.method, URL: withoutQuery(c.url), StatusCode: resp.StatusCode, StatusText: text, CorrelationID: id, RetryAfter: retryAfter(resp.Header)}
