@@ -85,23 +85,27 @@ func (x *exchange) authenticate(ep *endpoint, d door) (*caller, *refusal) {
 	case d != service:
 		return anonymous, nil
 	}
-	var c *caller
-	r := &refusal{status: http.StatusUnauthorized, cause: "credentials-missing", challenge: ep.tokens,
-		verdict: "the request has none of the credentials that the endpoint accepts"}
+	var r *refusal
 	if ep.tokens {
 		if token, ok := bearer(&x.scratch.req); ok && len(token) > 0 {
+			var c *caller
 			if c, r = x.byToken(ep); c != nil {
 				return c, nil
 			}
 		}
 	}
 	if ep.pki && len(x.peer.chain) > 0 {
+		var c *caller
 		if c, r = x.byCertificate(ep); c != nil {
 			return c, nil
 		}
 	}
 	if ep.none {
 		return anonymous, nil
+	}
+	if r == nil {
+		r = &refusal{status: http.StatusUnauthorized, cause: "credentials-missing", challenge: ep.tokens,
+			verdict: "the request has none of the credentials that the endpoint accepts"}
 	}
 	return nil, r
 }

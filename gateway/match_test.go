@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencmg/opencmg"
 )
@@ -118,4 +120,25 @@ func asciiLower(s string) string {
 		b[i] = toLower(c)
 	}
 	return string(b)
+}
+
+func TestRateLimiterIsBounded(t *testing.T) {
+	var l rateLimiter
+	now := time.Unix(1e9, 0)
+	allowed := 0
+	for i := range 3 * maxBuckets {
+		if l.allow(&net.TCPAddr{IP: net.IPv4(10, byte(i>>16), byte(i>>8), byte(i))}, now) {
+			allowed++
+		}
+	}
+	if len(l.buckets) > maxBuckets || allowed != maxBuckets {
+		t.Errorf("%d buckets, %d newcomers allowed; want at most %d", len(l.buckets), allowed, maxBuckets)
+	}
+	if !l.allow(&net.TCPAddr{IP: net.IPv4(11, 0, 0, 1)}, now.Add(time.Minute)) {
+		t.Error("no room after everybody calmed down")
+	}
+	one, two := &net.TCPAddr{IP: net.ParseIP("2001:db8::1")}, &net.TCPAddr{IP: net.ParseIP("2001:db8::2")}
+	if rateKey(one) != rateKey(two) {
+		t.Error("addresses of one /64 have buckets of their own")
+	}
 }

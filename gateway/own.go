@@ -125,16 +125,15 @@ func (s *Server) aadAuthInfo(x *exchange, query []byte) (any, *refusal) {
 }
 
 // Anonymous requests: a burst, then a steady rate, per address (IPv4) or /64
-// (IPv6).
+// (IPv6). A whole office may share an address.
 const (
-	anonymousBurst  = 20
-	anonymousPerSec = 1
+	anonymousBurst  = 200
+	anonymousPerSec = 20
 	maxBuckets      = 4096
 )
 
-// A rateLimiter is a set of token buckets in bounded memory. When it is full,
-// the bucket that is fullest again makes room; when all are in use, newcomers
-// are refused.
+// A rateLimiter is a set of token buckets in bounded memory. Buckets that are
+// full again make room for newcomers; when there is none, they are refused.
 type rateLimiter struct {
 	mu      sync.Mutex // guards buckets
 	buckets map[netip.Prefix]bucket

@@ -64,6 +64,8 @@ func (s *Server) serveTunnel(c *tls.Conn) {
 		s.log.Warn("tunnel refused", "component", componentService, "connection_id", id, "remote", remote, "err", err)
 		return
 	}
+	stop := context.AfterFunc(s.ctx, func() { conn.Close() }) // came in too late to be drained
+	defer stop()
 	t.conn = conn
 	p := t.point.Load()
 	s.roster.join(t)
