@@ -231,7 +231,7 @@ func (s *Server) route() http.Handler {
 			}
 			if !strings.Contains(" "+rt.methods+" ", " "+r.Method+" ") {
 				w.Header().Set("Allow", strings.ReplaceAll(rt.methods, " ", ", "))
-				w.WriteHeader(http.StatusMethodNotAllowed)
+				s.serve(w, r, rt.endpoint, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusMethodNotAllowed) }))
 				return
 			}
 			s.serve(w, r, rt.endpoint, rt.handler)
