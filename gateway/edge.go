@@ -145,9 +145,7 @@ func (s *Server) serveHTTPS(raw net.Conn) {
 		c.forget()
 		s.wg.Go(func() { s.serveTunnel(c.tls) })
 	case proto == protoHTTP2:
-		// Whoever serves HTTP/2 closes; the limits of single requests apply.
 		s.serveHTTP2(c)
-		c.close()
 	default:
 		// The stack that the handshake needed is given back by going on in a
 		// new goroutine.

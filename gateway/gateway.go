@@ -33,7 +33,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/http2"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/internal/web"
@@ -120,8 +119,8 @@ type Server struct {
 
 	edgeTLS, tunnelTLS *tls.Config
 	lastCert           atomic.Pointer[tls.Certificate]
-	http2              *http2.Server
-	http2Base          *http.Server
+	http2              *http.Server
+	http2Conns         *http2Listener
 
 	began       time.Time
 	tick        atomic.Int64 // milliseconds since began, as of the last sweep
@@ -184,9 +183,7 @@ func New(cfg Config) (*Server, error) {
 	s.tunnelTLS.NextProtos = []string{tunnel.ALPNTCPTLS, tunnel.ALPNHTTPS}
 	s.tunnelTLS.DynamicRecordSizingDisabled = true
 	s.edgeTLS = s.serverTLS()
-	if s.http2, s.http2Base, err = newHTTP2(); err != nil {
-		return nil, fmt.Errorf("set up HTTP/2: %w", err)
-	}
+	s.http2 = s.newHTTP2()
 	s.snap.Store(s.emptySnapshot())
 	s.load()
 	return s, nil
@@ -243,6 +240,8 @@ func (s *Server) Serve(ctx context.Context, l Listeners) error {
 	s.wg.Go(func() { s.crl.Run(s.ctx) })
 	s.wg.Go(func() { s.jwks.Run(s.ctx) })
 	s.wg.Go(s.summaries)
+	s.http2Conns.addr = l.HTTPS.Addr()
+	s.wg.Go(func() { s.http2.Serve(s.http2Conns) })
 	if l.Private != nil {
 		p := &web.Private{Records: s.records, Registry: s.cfg.Registry, Ready: s.Ready, Log: s.log}
 		s.wg.Go(func() {

@@ -3,13 +3,13 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
-
-	"golang.org/x/net/http2"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/internal/http1"
@@ -22,26 +22,94 @@ import (
 
 const maxHTTP2Head = 64 << 10
 
-// newHTTP2 returns the server of HTTP/2 connections, and the one whose
-// Shutdown ends them.
-func newHTTP2() (*http2.Server, *http.Server, error) {
-	h2 := &http2.Server{
-		MaxConcurrentStreams: 100,
-		IdleTimeout:          120 * time.Second,
-		ReadIdleTimeout:      60 * time.Second,
-		PingTimeout:          15 * time.Second,
-		WriteByteTimeout:     60 * time.Second,
-	}
-	base := &http.Server{MaxHeaderBytes: maxHTTP2Head}
-	return h2, base, http2.ConfigureServer(base, h2)
+// An http2Listener hands connections, whose handshake is done, to the standard
+// library's HTTP/2 server.
+type http2Listener struct {
+	addr   net.Addr
+	conns  chan *clientConn
+	closed chan struct{}
+	once   sync.Once
+
+	mu sync.Mutex // guards of
+	of map[net.Conn]*clientConn
 }
 
-// serveHTTP2 serves a connection until it ends.
+// Accept returns the next connection.
+func (l *http2Listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c.tls, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends Accept.
+func (l *http2Listener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+// Addr is that of the client port.
+func (l *http2Listener) Addr() net.Addr { return l.addr }
+
+func (l *http2Listener) client(c net.Conn) *clientConn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.of[c]
+}
+
+type clientConnKey struct{}
+
+// newHTTP2 returns the server of HTTP/2 connections.
+func (s *Server) newHTTP2() *http.Server {
+	l := &http2Listener{conns: make(chan *clientConn), closed: make(chan struct{}), of: map[net.Conn]*clientConn{}}
+	s.http2Conns = l
+	srv := &http.Server{
+		Protocols:      new(http.Protocols),
+		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: 100, SendPingTimeout: 60 * time.Second, PingTimeout: 15 * time.Second, WriteByteTimeout: 60 * time.Second},
+		IdleTimeout:    120 * time.Second,
+		MaxHeaderBytes: maxHTTP2Head,
+		BaseContext:    func(net.Listener) context.Context { return s.ctx },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, clientConnKey{}, l.client(c))
+		},
+		ConnState: func(c net.Conn, state http.ConnState) {
+			if state != http.StateClosed {
+				return
+			}
+			client := l.client(c)
+			l.mu.Lock()
+			delete(l.of, c)
+			l.mu.Unlock()
+			client.close()
+			s.clients.Done()
+		},
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.serveHTTP2Request(r.Context().Value(clientConnKey{}).(*clientConn), w, r)
+		}),
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	srv.Protocols.SetHTTP2(true)
+	return srv
+}
+
+// serveHTTP2 gives a connection to the HTTP/2 server, which closes it.
 func (s *Server) serveHTTP2(c *clientConn) {
-	s.http2.ServeConn(c.tls, &http2.ServeConnOpts{
-		Context: s.ctx, BaseConfig: s.http2Base,
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serveHTTP2Request(c, w, r) }),
-	})
+	l := s.http2Conns
+	l.mu.Lock()
+	l.of[c.tls] = c
+	l.mu.Unlock()
+	s.clients.Add(1)
+	select {
+	case l.conns <- c:
+	case <-l.closed:
+		l.mu.Lock()
+		delete(l.of, c.tls)
+		l.mu.Unlock()
+		c.close()
+		s.clients.Done()
+	}
 }
 
 func (s *Server) serveHTTP2Request(c *clientConn, w http.ResponseWriter, r *http.Request) {
@@ -231,7 +299,7 @@ var _ io.Reader = (*http2Body)(nil)
 // closeHTTP2 tells HTTP/2 clients to take their next requests elsewhere and
 // waits for the present ones until ctx ends.
 func (s *Server) closeHTTP2(ctx context.Context) {
-	if err := s.http2Base.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	if err := s.http2.Shutdown(ctx); err != nil && ctx.Err() == nil {
 		s.log.Debug("HTTP/2 shutdown", "component", componentService, "err", err)
 	}
 }

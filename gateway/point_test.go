@@ -40,9 +40,6 @@ func (c *call) body() string {
 	return string(b)
 }
 
-// field returns a field of the request.
-func (c *call) field(name string) string { return string(c.head.Get(name)) }
-
 // answer sends a whole answer.
 func (c *call) answer(head, body string) {
 	c.WriteHeadBody([]byte(strings.ReplaceAll(head, "\n", "\r\n")+"\r\n\r\n"), []byte(body), true)
