@@ -24,24 +24,7 @@ const labClientRate = 200
 // other and without warning, while requests flow. Idempotent requests all
 // succeed, none is answered wrongly, and everything comes back by itself.
 func TestKillAnyProcess(t *testing.T) {
-	dir := t.TempDir()
-	lab := startProgram(t, "lab", "--data-dir", dir)
-	var info labInfo
-	eventually(t, "the lab", func() error {
-		select {
-		case <-lab.done:
-			t.Fatalf("the lab ended")
-		default:
-		}
-		if !strings.Contains(lab.String(), "Ctrl-C ends the lab") {
-			return errors.New("not up yet")
-		}
-		b, err := os.ReadFile(filepath.Join(dir, labInfoFile))
-		if err != nil {
-			return err
-		}
-		return json.Unmarshal(b, &info)
-	})
+	dir, info := startLab(t)
 	ca, err := pki.LoadCertificates(info.CAFile)
 	if err != nil {
 		t.Fatal(err)
@@ -138,6 +121,30 @@ func TestKillAnyProcess(t *testing.T) {
 	for _, f := range failures {
 		t.Error(f)
 	}
+}
+
+// startLab starts a lab that stays up, and returns its data directory and
+// description.
+func startLab(t *testing.T, args ...string) (dir string, info labInfo) {
+	t.Helper()
+	dir = t.TempDir()
+	lab := startProgram(t, append([]string{"lab", "--data-dir", dir}, args...)...)
+	eventually(t, "the lab", func() error {
+		select {
+		case <-lab.done:
+			t.Fatalf("the lab ended")
+		default:
+		}
+		if !strings.Contains(lab.String(), "Ctrl-C ends the lab") {
+			return errors.New("not up yet")
+		}
+		b, err := os.ReadFile(filepath.Join(dir, labInfoFile))
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(b, &info)
+	})
+	return dir, info
 }
 
 func count(mu *sync.Mutex, n *int) int {

@@ -138,7 +138,7 @@ func runLab(ctx context.Context, e *env, args []string) error {
 		ui.report(report, err)
 	}
 	if !o.once && err == nil {
-		ui.whatNext(l)
+		ui.whatNext(l, report)
 		<-ctx.Done()
 		ui.say("stopping")
 	}

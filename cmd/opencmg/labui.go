@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -183,14 +185,18 @@ func printFailures(w io.Writer, clients []labClientReport) {
 			}
 			fmt.Fprintf(w, "\n  %s, %s: %s\n", c.Name, s.Step, s.Error)
 			if s.CorrelationID != "" {
-				fmt.Fprintf(w, "    opencmg explain %s\n", s.CorrelationID)
+				fmt.Fprintf(w, "    %s explain %s\n", programName(), s.CorrelationID)
 			}
 		}
 	}
 }
 
 // whatNext says where everything listens and what to try.
-func (ui *labUI) whatNext(l *lab) {
+func (ui *labUI) whatNext(l *lab, r *labReport) {
+	refused := "ID"
+	if len(r.Refusals) > 0 {
+		refused = r.Refusals[0].CorrelationID
+	}
 	w := ui.e.stdout
 	fmt.Fprint(w, "\nWhere everything listens\n\n")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -205,15 +211,25 @@ What to try next
   Ask the gateway as a client with a certificate that the site trusts:
     curl --cacert %[1]s --cert %[2]s --key %[3]s \
       "%[4]s/SMS_MP/.sms_aut?MPLIST" -i
-  and see the way of that request (its X-Correlation-ID):
-    opencmg explain ID
+  and see the way of that request (its X-Correlation-ID), or why the revoked
+  certificate above was refused:
+    %[7]s explain %[8]s
   Kill any process; it comes back, and no client notices:
     kill -9 PID
   Logs in CMTrace format: %[5]s
   For programs: %[6]s
 
 Ctrl-C ends the lab and removes what it made.
-`, l.info.CAFile, l.info.SpareClient.CertFile, l.info.SpareClient.KeyFile, l.info.MutualAuthBase, l.info.LogDir, l.path(labInfoFile))
+`, l.info.CAFile, l.info.SpareClient.CertFile, l.info.SpareClient.KeyFile, l.info.MutualAuthBase, l.info.LogDir, l.path(labInfoFile), programName(), refused)
+}
+
+// programName is what to type to run this program again.
+func programName() string {
+	self, err := os.Executable()
+	if err == nil && strings.Contains(filepath.ToSlash(self), "/go-build") {
+		return "go run ./cmd/opencmg"
+	}
+	return "opencmg"
 }
 
 // listens says where a process of the lab can be reached.
