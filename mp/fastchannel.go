@@ -119,7 +119,7 @@ func (s *Server) fastChannel(ctx context.Context, conn *tls.Conn, proved func())
 			// After a minute without an answer a task is sent again.
 			s.hub.wake(client.ID)
 		case ccm.FrameResponse:
-			if err := s.answer(ctx, client.ID, f); err != nil {
+			if _, err := s.answer(ctx, client.ID, f); err != nil {
 				log.Info("answer refused", "err", err)
 			}
 		default:
@@ -159,7 +159,7 @@ func (s *Server) signIn(ctx context.Context, conn *tls.Conn, f ccm.Frame) (sited
 
 // pushTasks writes tasks until the connection, the client's turn or ctx ends.
 func (s *Server) pushTasks(ctx context.Context, conn net.Conn, id opencmg.ClientID, w *waiter, log *slog.Logger) {
-	for {
+	for again := true; ; again = false {
 		select {
 		case <-w.wake:
 		case <-w.replaced:
@@ -167,7 +167,7 @@ func (s *Server) pushTasks(ctx context.Context, conn net.Conn, id opencmg.Client
 		case <-ctx.Done():
 			return
 		}
-		frames, err := s.due(ctx, id)
+		frames, err := s.due(ctx, id, again)
 		if err != nil {
 			log.Warn("tasks can not be read", "err", err)
 			return

@@ -19,7 +19,10 @@ import (
 // listener that wakes reads the database, so nothing is lost when a client
 // listens nowhere, or at another server, or when this process is killed.
 
-// redeliver is after how long an unanswered notification is sent again.
+// redeliver is after how long an unanswered notification is sent again to a
+// client that is still busy answering. One that has nothing to answer has lost
+// what it was sent, for example with a gateway instance that went down, and
+// gets it again at once: a task may arrive twice, and never not at all.
 const redeliver = time.Minute
 
 // maxHold bounds how long a request is held, whatever the client asks for.
@@ -150,15 +153,16 @@ func (s *Server) Notify(ctx context.Context, clients []opencmg.ClientID, taskTyp
 }
 
 // due returns the frames of notifications that the client has to be sent now,
-// and marks them as delivered.
-func (s *Server) due(ctx context.Context, id opencmg.ClientID) ([]ccm.Frame, error) {
+// and marks them as delivered. again includes those that were sent before and
+// are not answered.
+func (s *Server) due(ctx context.Context, id opencmg.ClientID, again bool) ([]ccm.Frame, error) {
 	waiting, err := s.c.DB.Waiting(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	var frames []ccm.Frame
 	for _, n := range waiting {
-		if !n.Delivered.IsZero() && s.now().Sub(n.Delivered) < redeliver {
+		if !again && !n.Delivered.IsZero() && s.now().Sub(n.Delivered) < redeliver {
 			continue
 		}
 		if err := s.c.DB.Delivered(ctx, n.PushID); err != nil {
@@ -170,19 +174,21 @@ func (s *Server) due(ctx context.Context, id opencmg.ClientID) ([]ccm.Frame, err
 	return frames, nil
 }
 
-// answer records a client's answer to a task.
-func (s *Server) answer(ctx context.Context, id opencmg.ClientID, f ccm.Frame) error {
+// answer records a client's answer to a task. repeated says that it had
+// answered before: what it was sent then did not arrive.
+func (s *Server) answer(ctx context.Context, id opencmg.ClientID, f ccm.Frame) (repeated bool, err error) {
 	t, err := ccm.ParseTaskResponse(f)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if err := s.c.DB.Answered(ctx, id, int64(t.PushID), t.ReturnCode); err != nil {
-		return err
+	before, err := s.c.DB.Answered(ctx, id, int64(t.PushID), t.ReturnCode)
+	if err != nil {
+		return false, err
 	}
 	s.hub.answered(int64(t.PushID))
 	s.metrics.notifications.WithLabelValues("answered").Inc()
 	s.log.Info("task answered", "component", "BGBServer", "client", string(id), "pushid", t.PushID, "return_code", t.ReturnCode)
-	return nil
+	return before, nil
 }
 
 // notification answers /BGB/handler.ashx, the HTTP form (wire.md 9.3).
@@ -260,8 +266,9 @@ func (s *Server) hold(w http.ResponseWriter, r *http.Request, x *exchange, body 
 		x.refuse("refused: frame type %d", c.Frame.Type)
 		return opencmg.Errorf(opencmg.Invalid, "the frame type is not known")
 	}
+	again := true
 	if c.Frame.Type == ccm.FrameResponse {
-		if err := s.answer(r.Context(), client.ID, c.Frame); err != nil {
+		if again, err = s.answer(r.Context(), client.ID, c.Frame); err != nil {
 			x.refuse("refused: %v", err)
 			return err
 		}
@@ -276,9 +283,10 @@ func (s *Server) hold(w http.ResponseWriter, r *http.Request, x *exchange, body 
 	for wait := true; wait && len(frames) == 0; {
 		select {
 		case <-waiter.wake:
-			if frames, err = s.due(r.Context(), client.ID); err != nil {
+			if frames, err = s.due(r.Context(), client.ID, again); err != nil {
 				return err
 			}
+			again = false
 		case <-timer.C:
 			wait = false
 		case <-waiter.replaced:

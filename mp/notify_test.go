@@ -140,17 +140,37 @@ func TestHeldNotification(t *testing.T) {
 		t.Errorf("replaced request was answered with %q", answer)
 	}
 	g.notify(mp.NotifyRequest{Client: "*", Task: "1003"})
-	if task := oneTask(t, <-newer); task.Type != ccm.TaskTest {
-		t.Errorf("task: %+v", task)
+	first := oneTask(t, <-newer)
+	if first.Type != ccm.TaskTest {
+		t.Errorf("task: %+v", first)
 	}
+	// An answer that was lost on its way, with a gateway instance for example,
+	// is sent again as soon as the client shows that it did not get it.
+	_, answer := d.continues(time.Minute, d.signIn().KeepAlive())
+	second := oneTask(t, answer)
+	if second.PushID != first.PushID {
+		t.Errorf("sent again: %+v, want %+v", second, first)
+	}
+	response := ccm.TaskResponse{PushID: second.PushID, TaskID: second.TaskID}.Frame()
+	g.notify(mp.NotifyRequest{Client: string(d.id), Task: "1003"})
+	_, answer = d.continues(time.Minute, response)
+	third := oneTask(t, answer)
+	// So does one whose answer arrives for the second time.
+	_, answer = d.continues(time.Minute, response)
+	if again := oneTask(t, answer); again.PushID != third.PushID {
+		t.Errorf("sent again: %+v, want %+v", again, third)
+	}
+	d.continues(0, ccm.TaskResponse{PushID: third.PushID, TaskID: third.TaskID}.Frame())
 
 	// Nothing is lost while nobody listens.
 	g.notify(mp.NotifyRequest{Client: string(d.id), Task: "discovery"})
-	if _, answer := d.continues(time.Minute, d.signIn().KeepAlive()); oneTask(t, answer).Type != ccm.TaskDiscovery {
+	_, answer = d.continues(time.Minute, d.signIn().KeepAlive())
+	last := oneTask(t, answer)
+	if last.Type != ccm.TaskDiscovery {
 		t.Errorf("answer: %q", answer)
 	}
 	// When the time is over the answer is empty.
-	if code, answer := d.continues(0, d.signIn().KeepAlive()); code != 200 || answer != "" {
+	if code, answer := d.continues(0, ccm.TaskResponse{PushID: last.PushID, TaskID: last.TaskID}.Frame()); code != 200 || answer != "" {
 		t.Errorf("after the keep-alive time: %d %q", code, answer)
 	}
 }

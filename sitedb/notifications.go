@@ -2,6 +2,8 @@ package sitedb
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/opencmg/opencmg"
@@ -52,20 +54,29 @@ func (db *DB) AddNotifications(ctx context.Context, clients []opencmg.ClientID, 
 	return added, err
 }
 
-// Delivered notes that a notification was sent to its client.
+// Delivered notes that a notification was sent to its client, now or again.
 func (db *DB) Delivered(ctx context.Context, pushID int64) error {
 	return db.transact(ctx, "notification delivered", func(tx *Tx) error {
-		return tx.exec("UPDATE notifications SET delivered = ? WHERE push_id = ? AND delivered = 0", micros(tx.now), pushID)
+		return tx.exec("UPDATE notifications SET delivered = ? WHERE push_id = ?", micros(tx.now), pushID)
 	})
 }
 
-// Answered notes the client's answer. An answer for another client's
-// notification is opencmg.NotFound.
-func (db *DB) Answered(ctx context.Context, client opencmg.ClientID, pushID int64, returnCode int) error {
-	return db.transact(ctx, "notification answered", func(tx *Tx) error {
-		return tx.must(opencmg.Errorf(opencmg.NotFound, "client %s was sent no notification %d", client, pushID),
-			"UPDATE notifications SET answered = ?, return_code = ? WHERE push_id = ? AND client_id = ?", micros(tx.now), returnCode, pushID, string(client))
+// Answered notes the client's answer; before says that it had answered
+// already. An answer for another client's notification is opencmg.NotFound.
+func (db *DB) Answered(ctx context.Context, client opencmg.ClientID, pushID int64, returnCode int) (before bool, err error) {
+	err = db.transact(ctx, "notification answered", func(tx *Tx) error {
+		var answered int64
+		err := tx.tx.QueryRowContext(tx.ctx, "SELECT answered FROM notifications WHERE push_id = ? AND client_id = ?", pushID, string(client)).Scan(&answered)
+		if errors.Is(err, sql.ErrNoRows) {
+			return opencmg.Errorf(opencmg.NotFound, "client %s was sent no notification %d", client, pushID)
+		}
+		if err != nil {
+			return err
+		}
+		before = answered != 0
+		return tx.exec("UPDATE notifications SET answered = ?, return_code = ? WHERE push_id = ? AND client_id = ?", micros(tx.now), returnCode, pushID, string(client))
 	})
+	return before, err
 }
 
 // Waiting returns a client's notifications of the last day that it did not

@@ -411,8 +411,9 @@ func TestNotifications(t *testing.T) {
 	if w, err := db.Waiting(ctx, c.ID); err != nil || len(w) != 1 || !w[0].Delivered.Equal(start.Add(time.Minute)) {
 		t.Errorf("waiting: %+v, %v", w, err)
 	}
-	wantKind(t, db.Answered(ctx, nobody, id, 0), opencmg.NotFound)
-	if err := db.Answered(ctx, c.ID, id, 7); err != nil {
+	_, err = db.Answered(ctx, nobody, id, 0)
+	wantKind(t, err, opencmg.NotFound)
+	if before, err := db.Answered(ctx, c.ID, id, 7); err != nil || before {
 		t.Fatal(err)
 	}
 	if w, err := db.Waiting(ctx, c.ID); err != nil || len(w) != 0 {
