@@ -210,6 +210,22 @@ func TestTwoHostsExample(t *testing.T) {
 	})
 }
 
+// TestTakenPort starts the same role twice.
+func TestTakenPort(t *testing.T) {
+	h := startTwoHosts(t, http.NotFoundHandler(), http.NotFoundHandler())
+	for _, args := range [][]string{
+		{"gateway", "serve", "--config", filepath.Join(h.dir, "gateway-host", "gateway.yaml")},
+		{"connection-point", "serve", "--config", filepath.Join(h.dir, "inside-host", "connection-point.yaml")},
+	} {
+		p := startProgram(t, args...)
+		<-p.done
+		out := p.String()
+		if code := p.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(out, "address already in use") || !strings.Contains(out, "hint: another program listens there") {
+			t.Errorf("%s: ended with %d and printed %s", args[0], code, out)
+		}
+	}
+}
+
 // TestMemoryStaysFlat moves 1 GiB each way and looks at the memory of both
 // processes.
 func TestMemoryStaysFlat(t *testing.T) {
