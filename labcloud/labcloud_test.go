@@ -123,7 +123,7 @@ func (l *lab) check(t *testing.T, token string) (map[string]any, error) {
 	if err := json.Unmarshal(l.get(t, l.BaseURL()+"/"+tenant+"/discovery/v2.0/keys"), &set); err != nil {
 		t.Fatal(err)
 	}
-	jws, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})
+	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {
 		return nil, err
 	}
