@@ -25,6 +25,7 @@ const (
 	holdMargin      = 45 * time.Second // beyond the keep-alive, for the answer to arrive
 	signInTimeout   = 20 * time.Second
 	letGoPause      = 2 * time.Second
+	eagerPause      = 20 * time.Millisecond
 )
 
 // A listener is told what happens on a notification channel. Its functions are
@@ -38,6 +39,9 @@ type listener struct {
 	// enough ends listening, with a nil error, once it returns true after a
 	// task was answered; may be nil.
 	enough func() bool
+	// eager has the channel taken back at once when another one of this
+	// client took its place.
+	eager bool
 }
 
 func (l *listener) isEnough() bool { return l.enough != nil && l.enough() }
@@ -208,7 +212,11 @@ func (c *Client) listenHTTP(ctx context.Context, id opencmg.ClientID, l listener
 			// The server lets go early when it stops, or when another channel
 			// of this client took the place of this one, such as that of a
 			// NotifyTest in another process. Both want some time.
-			timer := time.NewTimer(letGoPause + rand.N(letGoPause))
+			wait := letGoPause + rand.N(letGoPause)
+			if l.eager {
+				wait = eagerPause
+			}
+			timer := time.NewTimer(wait)
 			select {
 			case <-timer.C:
 			case <-ctx.Done():
@@ -231,6 +239,11 @@ func (c *Client) take(f ccm.Frame, l listener) (ccm.TaskResponse, error) {
 // notifyTestTime bounds a whole NotifyTest.
 const notifyTestTime = 60 * time.Second
 
+// askAgain is after how long NotifyTest asks for another notification: the
+// first may have gone down the channel of a Run in another process, before that
+// one gave way.
+const askAgain = time.Second
+
 // NotifyTest opens a notification channel, asks the management point to notify
 // this very client, and measures the round trip: from sending the request to
 // receiving the task. The channel of a Run in another process gives way for
@@ -243,10 +256,10 @@ func (c *Client) NotifyTest(ctx context.Context) (StepResult, error) {
 		}
 		ctx, cancel := context.WithTimeout(ctx, notifyTestTime)
 		defer cancel()
-		param := base64.StdEncoding.EncodeToString([]byte(ccm.NewGUID()))
-		ready := make(chan struct{}, 1)
-		closed := make(chan error, 1)
-		var arrived atomic.Int64 // when the task came, in Unix nanoseconds
+		var mu sync.Mutex
+		asked := map[string]time.Time{} // guarded by mu; when each task was asked for
+		var took atomic.Int64           // nanoseconds; 0 until a task arrived
+		ready, closed := make(chan struct{}, 1), make(chan error, 1)
 		var wg sync.WaitGroup
 		defer wg.Wait()
 		defer cancel()
@@ -254,12 +267,15 @@ func (c *Client) NotifyTest(ctx context.Context) (StepResult, error) {
 			closed <- c.listen(ctx, listener{
 				ready: func() { ready <- struct{}{} },
 				task: func(t ccm.Task) int {
-					if t.Param == param {
-						arrived.CompareAndSwap(0, time.Now().UnixNano())
+					mu.Lock()
+					defer mu.Unlock()
+					if began, ours := asked[t.Param]; ours {
+						took.CompareAndSwap(0, int64(max(time.Since(began), 1)))
 					}
 					return 0
 				},
-				enough: func() bool { return arrived.Load() != 0 },
+				enough: func() bool { return took.Load() != 0 },
+				eager:  true,
 			})
 		})
 		select {
@@ -267,22 +283,35 @@ func (c *Client) NotifyTest(ctx context.Context) (StepResult, error) {
 		case err := <-closed:
 			return err
 		}
-		began := time.Now()
-		a, err := c.askForPush(ctx, id, param)
-		if err != nil {
-			return err
-		}
-		r.CorrelationID = a.correlationID
-		err = <-closed
-		if arrived.Load() == 0 {
-			if err == nil || ctx.Err() != nil {
-				err = opencmg.Errorf(opencmg.Timeout, "no notification arrived within %s; look for this client in the management point's log BGBServer", notifyTestTime)
+		again := time.NewTicker(askAgain)
+		defer again.Stop()
+		for {
+			param := base64.StdEncoding.EncodeToString([]byte(ccm.NewGUID()))
+			mu.Lock()
+			asked[param] = time.Now()
+			mu.Unlock()
+			a, err := c.askForPush(ctx, id, param)
+			if err != nil && took.Load() == 0 {
+				return err
 			}
-			return err
+			if err == nil {
+				r.CorrelationID = a.correlationID
+			}
+			select {
+			case <-again.C:
+				continue
+			case err = <-closed:
+			}
+			if took.Load() == 0 {
+				if err == nil || ctx.Err() != nil {
+					err = opencmg.Errorf(opencmg.Timeout, "no notification arrived within %s; look for this client in the management point's log BGBServer", notifyTestTime)
+				}
+				return err
+			}
+			r.Milliseconds = milliseconds(time.Duration(took.Load()))
+			r.Detail = fmt.Sprintf("round trip %.1f ms", r.Milliseconds)
+			return nil
 		}
-		r.Milliseconds = milliseconds(time.Unix(0, arrived.Load()).Sub(began))
-		r.Detail = fmt.Sprintf("round trip %.1f ms", r.Milliseconds)
-		return nil
 	})
 }
 
