@@ -60,20 +60,6 @@ func formatXML(v any) string {
 	return string(b)
 }
 
-// rootName returns the local name of the document's root element.
-func rootName(text string) (string, error) {
-	r := boundedTokens(text)
-	for {
-		t, err := r.Token()
-		if err != nil {
-			return "", &opencmg.Error{Kind: opencmg.Invalid, Msg: "XML document is malformed", Err: err}
-		}
-		if s, ok := t.(xml.StartElement); ok {
-			return s.Name.Local, nil
-		}
-	}
-}
-
 // childText returns the received text of the first child of the root with the
 // given name, tags included, and everything around it with that child taken
 // out. Signatures cover received text, so nothing may be re-serialised, and

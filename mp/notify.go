@@ -248,54 +248,17 @@ func (s *Server) notifyTest(w http.ResponseWriter, r *http.Request, x *exchange,
 }
 
 // hold keeps a Continue request until there is a task for the client or its
-// keep-alive time is over. While it waits it holds no body and no buffer of
-// ours.
+// keep-alive time is over.
 func (s *Server) hold(w http.ResponseWriter, r *http.Request, x *exchange, body []byte) error {
 	log := s.log.With("component", "BGBServer", "request_id", x.id)
-	c, err := ccm.ParseContinue(body)
+	id, keepAlive, again, err := s.beginHold(r.Context(), x, body)
 	if err != nil {
-		x.refuse("refused: %v", err)
+		log.Info("notification request refused", "reason", x.verdict)
 		return err
 	}
-	client, err := s.listener(r.Context(), x, &c)
+	frames, err := s.await(r.Context(), x, id, keepAlive, again)
 	if err != nil {
-		log.Info("notification request refused", "client", string(c.SourceID), "reason", x.verdict)
 		return err
-	}
-	if c.Frame.Type == ccm.FrameRequest {
-		x.refuse("refused: frame type %d", c.Frame.Type)
-		return opencmg.Errorf(opencmg.Invalid, "the frame type is not known")
-	}
-	again := true
-	if c.Frame.Type == ccm.FrameResponse {
-		if again, err = s.answer(r.Context(), client.ID, c.Frame); err != nil {
-			x.refuse("refused: %v", err)
-			return err
-		}
-	}
-	keepAlive := min(c.KeepAlive, maxHold)
-	c = ccm.ContinueRequest{}
-	waiter, leave := s.hub.join(client.ID, "http", x.outside())
-	defer leave()
-	timer := time.NewTimer(keepAlive)
-	defer timer.Stop()
-	var frames []ccm.Frame
-	for wait := true; wait && len(frames) == 0; {
-		select {
-		case <-waiter.wake:
-			if frames, err = s.due(r.Context(), client.ID, again); err != nil {
-				return err
-			}
-			again = false
-		case <-timer.C:
-			wait = false
-		case <-waiter.replaced:
-			x.note("a newer request of the client took this one's place, or the server is stopping")
-			wait = false
-		case <-r.Context().Done():
-			x.refuse("the caller went away")
-			return nil
-		}
 	}
 	var answer []byte
 	for _, f := range frames {
@@ -307,9 +270,63 @@ func (s *Server) hold(w http.ResponseWriter, r *http.Request, x *exchange, body 
 	w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
 	_, err = w.Write(answer)
 	if err == nil && len(frames) > 0 {
-		log.Info("tasks sent", "client", string(client.ID), "count", len(frames))
+		log.Info("tasks sent", "client", string(id), "count", len(frames))
 	}
 	return err
+}
+
+// beginHold reads and checks a Continue request and takes the answer that it
+// may carry; again says that tasks which were sent before have to be sent
+// again. It is a function of its own so that what it needed, certificates above
+// all, is gone while the request waits.
+func (s *Server) beginHold(ctx context.Context, x *exchange, body []byte) (id opencmg.ClientID, keepAlive time.Duration, again bool, err error) {
+	c, err := ccm.ParseContinue(body)
+	if err != nil {
+		x.refuse("refused: %v", err)
+		return "", 0, false, err
+	}
+	client, err := s.listener(ctx, x, &c)
+	if err != nil {
+		return "", 0, false, err
+	}
+	again = true
+	switch c.Frame.Type {
+	case ccm.FrameRequest:
+		x.refuse("refused: frame type %d", c.Frame.Type)
+		return "", 0, false, opencmg.Errorf(opencmg.Invalid, "the frame type is not known")
+	case ccm.FrameResponse:
+		if again, err = s.answer(ctx, client.ID, c.Frame); err != nil {
+			x.refuse("refused: %v", err)
+			return "", 0, false, err
+		}
+	}
+	return client.ID, min(c.KeepAlive, maxHold), again, nil
+}
+
+// await returns the client's next tasks, none when the time is over or a newer
+// request takes this one's place.
+func (s *Server) await(ctx context.Context, x *exchange, id opencmg.ClientID, keepAlive time.Duration, again bool) ([]ccm.Frame, error) {
+	waiter, leave := s.hub.join(id, "http", x.outside())
+	defer leave()
+	timer := time.NewTimer(keepAlive)
+	defer timer.Stop()
+	for {
+		select {
+		case <-waiter.wake:
+			if frames, err := s.due(ctx, id, again); err != nil || len(frames) > 0 {
+				return frames, err
+			}
+			again = false
+		case <-timer.C:
+			return nil, nil
+		case <-waiter.replaced:
+			x.note("a newer request of the client took this one's place, or the server is stopping")
+			return nil, nil
+		case <-ctx.Done():
+			x.refuse("the caller went away")
+			return nil, nil
+		}
+	}
 }
 
 // listener is the client that signed a Continue request.

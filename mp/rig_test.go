@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -187,8 +186,7 @@ func (g *rig) through(n int, id opencmg.Identity) *device {
 	return d
 }
 
-func (d *device) key() crypto.Signer     { return d.cert.PrivateKey.(crypto.Signer) }
-func (d *device) public() *rsa.PublicKey { return d.cert.Leaf.PublicKey.(*rsa.PublicKey) }
+func (d *device) key() crypto.Signer { return d.cert.PrivateKey.(crypto.Signer) }
 
 func (d *device) do(method, path, contentType string, body io.Reader) (int, string, http.Header) {
 	d.g.t.Helper()
