@@ -63,7 +63,7 @@ func (b *requestBody) release() {
 type upload struct {
 	done  chan struct{} // closed when the goroutine ended
 	whole bool          // all was sent; valid after done
-	sent  int64         // valid after done
+	sent  atomic.Int64
 	// before is how much of the body went with the head.
 	before int64
 	// short is set when the body ended before its length, or failed.
@@ -75,7 +75,7 @@ func (u *upload) ended() bool { return u != nil && u.short.Load() }
 
 // upload starts to send the rest of the body. The goroutine ends when the body
 // or the connection or the stream does; [exchange.settle] waits for it.
-func (x *exchange) upload(conn *originConn, before int) *upload {
+func (x *exchange) upload(conn *originConn, before int) {
 	u := &upload{done: make(chan struct{}), before: int64(before)}
 	timeout := time.Duration(0)
 	if !x.req.Deadline.IsZero() {
@@ -91,7 +91,7 @@ func (x *exchange) upload(conn *originConn, before int) *upload {
 			conn.nc.SetReadDeadline(time.Now().Add(timeout))
 		}
 	}()
-	return u
+	x.up = u
 }
 
 func (x *exchange) copyBody(w io.Writer, u *upload) (whole bool) {
@@ -112,7 +112,7 @@ func (x *exchange) copyBody(w io.Writer, u *upload) (whole bool) {
 				return false
 			}
 			k, werr := w.Write(out)
-			u.sent += int64(k)
+			u.sent.Add(int64(k))
 			if werr != nil {
 				return false
 			}
@@ -166,15 +166,14 @@ func (u *upload) uploaded() bool {
 
 // settle waits for the upload. Its stream was reset, or has its whole response,
 // so that the rest of the request is of no use.
-func (x *exchange) settle(u *upload) {
-	if u == nil {
+func (x *exchange) settle() {
+	if x.up == nil {
 		return
 	}
-	if !u.uploaded() {
+	if !x.up.uploaded() {
 		x.s.StopReading()
 	}
-	<-u.done
-	x.sent += u.sent
+	<-x.up.done
 }
 
 // refuseWithoutCertificate answers 403 when the role demands a client
@@ -186,6 +185,7 @@ func (x *exchange) refuseWithoutCertificate() bool {
 	}
 	x.status, x.reason = 403, opencmg.ReasonConnectionPrefix+"Clientcertificaterequired"
 	x.verdict = "the role demands a client certificate and this connection point has none that fits: see the counts in its log"
+	x.finish()
 	if err := x.s.WriteHead([]byte("HTTP/1.1 403 "+x.reason+"\r\nContent-Length: 0\r\n\r\n"), true); err != nil {
 		x.failed = true
 	}
@@ -269,8 +269,8 @@ func (x *exchange) done() <-chan struct{} {
 // fail resets the stream. untouched says that the request provably never
 // reached the role, so that the gateway may send it elsewhere.
 func (x *exchange) fail(code tunnel.Code, untouched bool, verdict string) {
-	x.failed = true
-	x.verdict = verdict
+	x.failed, x.verdict = true, verdict
+	x.finish()
 	if untouched {
 		x.s.Refuse(code, verdict)
 		return

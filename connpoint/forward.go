@@ -38,7 +38,7 @@ const (
 // and the exchange, and no buffer.
 func (c *Connector) serve(s *tunnel.Stream) {
 	req := s.Request()
-	x := &exchange{s: s, req: req, begun: time.Now()}
+	x := &exchange{c: c, s: s, req: req, begun: time.Now()}
 	x.method, x.path = requestLine(req.Head)
 	raise(&c.maxConcurrent, c.inFlight.Add(1))
 	if x.role = (*c.roles.Load())[opencmg.RoleID(req.Role)]; x.role == nil {
@@ -51,12 +51,13 @@ func (c *Connector) serve(s *tunnel.Stream) {
 		s.OnReset(nil)
 	}
 	c.inFlight.Add(-1)
-	c.finish(x)
+	x.finish()
 }
 
 // An exchange is one request and its response. The stream's goroutine owns it;
 // only cancel may come from another one.
 type exchange struct {
+	c        *Connector
 	s        *tunnel.Stream
 	req      *tunnel.Request
 	role     *role
@@ -68,8 +69,10 @@ type exchange struct {
 	reason       string // sent
 	verdict      string
 	failed       bool  // the stream was reset instead of answered whole
+	finished     bool  // counted, logged and recorded
 	sent, got    int64 // bytes of request and response
-	reuse        bool  // the response leaves the connection open
+	up           *upload
+	reuse        bool // the response leaves the connection open
 
 	mu     sync.Mutex // guards what follows
 	over   bool       // the gateway gave the request up
@@ -103,7 +106,7 @@ func (x *exchange) forward() {
 			x.fail(tunnel.CodeCancelled, lost == nil, "the client gave up")
 			return
 		}
-		up, sent, err := x.send(conn, &body)
+		sent, err := x.send(conn, &body)
 		if err == nil {
 			body.release()
 			if !x.repeatable() {
@@ -111,13 +114,13 @@ func (x *exchange) forward() {
 			}
 			err = x.receive(conn)
 		}
-		x.letGo(conn, err == nil && x.reuse && up.uploaded())
+		x.letGo(conn, err == nil && x.reuse && x.up.uploaded())
 		var ended *lostError
 		switch {
 		case err == nil:
 		case x.cancelled():
 			x.fail(tunnel.CodeCancelled, false, "the client gave up")
-		case up.ended():
+		case x.up.ended():
 			x.fail(tunnel.CodeCancelled, false, "the request body ended early")
 		case !errors.As(err, &ended):
 			x.failResponse(err)
@@ -129,7 +132,7 @@ func (x *exchange) forward() {
 			}
 			continue
 		}
-		x.settle(up)
+		x.settle()
 		return
 	}
 }
@@ -178,17 +181,17 @@ func (x *exchange) gather(body *requestBody) error {
 // send writes the request, head and small body at once; a larger body follows
 // from a goroutine of its own, since a role may answer before it has all of
 // it. sent is false when provably nothing reached the role.
-func (x *exchange) send(conn *originConn, body *requestBody) (up *upload, sent bool, err error) {
+func (x *exchange) send(conn *originConn, body *requestBody) (sent bool, err error) {
 	p := newParts()
 	defer p.release()
 	if err := p.request.Parse(x.req.Head); err != nil {
-		return nil, false, err
+		return false, err
 	}
 	if x.sent == 0 && p.request.Get("authorization") != nil {
 		x.endpoint.withBearer.Add(1)
 	}
 	if p.out, err = appendRequest(p.out[:0], conn.host, &p.request, x.req); err != nil {
-		return nil, false, err
+		return false, err
 	}
 	if x.req.BodyLength >= 0 {
 		p.out = append(p.out, body.b...)
@@ -206,12 +209,12 @@ func (x *exchange) send(conn *originConn, body *requestBody) (up *upload, sent b
 	n, err := conn.nc.Write(p.out)
 	x.sent += int64(n)
 	if err != nil {
-		return nil, n > 0, &lostError{err}
+		return n > 0, &lostError{err}
 	}
 	if !body.whole {
-		up = x.upload(conn, len(body.b))
+		x.upload(conn, len(body.b))
 	}
-	return up, true, nil
+	return true, nil
 }
 
 // receive reads the response and passes it on.
@@ -278,26 +281,31 @@ func (x *exchange) reply(conn *originConn, p *parts) error {
 	head := len(p.out)
 	x.got = int64(head)
 	if res.NoBody || res.ContentLength == 0 {
+		x.finish()
 		return x.s.WriteHead(p.out, true)
 	}
 	var body http1.Body
 	body.Reset(&conn.r, res.ContentLength, res.Chunked)
-	var data []byte
-	if conn.r.Buffered() > 0 || res.ContentLength > 0 {
-		// The first bytes of the body are here or about to be.
-		n, err := body.Read(p.buf[:])
-		for err == nil && !body.Done() && conn.r.Buffered() > 0 && n < len(p.buf) {
-			var k int
-			k, err = body.Read(p.buf[n:])
-			n += k
+	// A body that is declared and small is waited for, so that the whole answer
+	// is one frame; of any other go the bytes that are here.
+	whole := res.ContentLength > 0 && res.ContentLength <= int64(len(p.buf))
+	n := 0
+	for (whole || conn.r.Buffered() > 0) && n < len(p.buf) && !body.Done() {
+		k, err := body.Read(p.buf[n:])
+		n += k
+		if err == io.EOF {
+			break
 		}
-		if err != nil && err != io.EOF {
+		if err != nil {
 			return err
 		}
-		data = p.buf[:n]
 	}
+	data := p.buf[:n]
 	x.got += int64(len(data))
 	end := body.Done() && body.Trailers() == nil
+	if body.Done() {
+		x.finish()
+	}
 	if err := x.s.WriteHeadBody(p.out, data, end); err != nil || end {
 		return err
 	}
@@ -322,37 +330,48 @@ func (x *exchange) stream(conn *originConn, body *http1.Body) error {
 		x.got += int64(n)
 		switch {
 		case err == nil && body.Done():
+			x.finish()
 			return x.s.WriteLast(buf[:n])
 		case n > 0:
 			if _, err := x.s.Write(buf[:n]); err != nil {
 				return err
 			}
 		}
-		switch {
-		case err == io.EOF && body.Trailers() != nil:
-			return x.s.WriteTrailers(body.Trailers())
-		case err == io.EOF:
+		if err == io.EOF {
+			x.finish()
+			if t := body.Trailers(); t != nil {
+				return x.s.WriteTrailers(t)
+			}
 			return x.s.CloseWrite()
-		case err != nil:
+		}
+		if err != nil {
 			return err
 		}
 	}
 }
 
-// finish counts, logs and records a request that has ended.
-func (c *Connector) finish(x *exchange) {
-	elapsed := time.Since(x.begun)
+// finish counts, logs and records the request, once, just before its end is
+// sent: whoever sees the end can ask for an explanation.
+func (x *exchange) finish() {
+	if x.finished {
+		return
+	}
+	x.finished = true
+	c, elapsed, sent := x.c, time.Since(x.begun), x.sent
+	if x.up != nil {
+		sent += x.up.sent.Load()
+	}
 	if x.endpoint != nil {
-		x.endpoint.end(x.sent, x.got, x.failed || x.status >= 500)
+		x.endpoint.end(sent, x.got, x.failed || x.status >= 500)
 	}
 	if c.log.Enabled(context.Background(), slog.LevelDebug) {
-		c.log.Debug("forwarded proxy message", "component", logComponent, "MessageID", x.req.CorrelationID, "request_id", x.req.CorrelationID,
+		c.log.Debug("forwarded proxy message", "MessageID", x.req.CorrelationID, "request_id", x.req.CorrelationID,
 			"RequestURI", x.path, "EndpointName", x.req.Endpoint, "role", x.req.Role, "ResponseHeader", x.status, "ResponseBodySize", x.got, "ElapsedTime", elapsed.Milliseconds(), "verdict", x.verdict)
 	}
 	c.cfg.Records.Add(web.Record{
 		CorrelationID: x.req.CorrelationID, Time: x.begun, Hop: web.HopConnectionPoint, Where: c.cfg.Name,
 		Method: x.method, Path: x.path, Endpoint: x.req.Endpoint, Role: x.req.Role,
 		Status: x.status, Reason: x.reason, Verdict: x.verdict,
-		Duration: elapsed, RequestBytes: x.sent, ResponseBytes: x.got,
+		Duration: elapsed, RequestBytes: sent, ResponseBytes: x.got,
 	})
 }

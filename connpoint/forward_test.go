@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/connpoint"
 	"github.com/opencmg/opencmg/tunnel"
 )
@@ -41,24 +40,22 @@ func TestForward(t *testing.T) {
 			t.Errorf("%d bytes of unknown length: answer %d %v, the role got %d bytes", n, got.status, got.err, len(s.body))
 		}
 	}
-	// A request ends for its client a moment before its connection is free and
-	// its counts are written.
+	// A request ends for its client a moment before its connection is free.
 	r.mu.Lock()
 	if r.dials > 2 {
 		t.Errorf("%d connections to the role, want one that is used again", r.dials)
 	}
 	r.mu.Unlock()
-	var st opencmg.ConnectionPointStatus
-	eventually(t, func() bool {
-		st = l.conn.Status()
-		return len(st.Endpoints) == 1 && st.Endpoints[0].TotalRequestBytes > 4<<20
-	})
-	if e := st.Endpoints[0]; e.TotalRequests != 9 || e.FailedRequests != 0 || st.MaxConcurrentRequests > 2 || e.TargetHost != r.addr {
+	st := l.conn.Status()
+	if len(st.Endpoints) != 1 || st.Endpoints[0].TotalRequests != 9 || st.Endpoints[0].FailedRequests != 0 || st.Endpoints[0].TotalRequestBytes < 4<<20 || st.MaxConcurrentRequests > 2 || st.Endpoints[0].TargetHost != r.addr {
 		t.Errorf("traffic: %+v", st)
 	}
-	recs := l.records.Find("c1")
-	if len(recs) == 0 || recs[0].Path != "/CCM_Proxy_MutualAuth/8/SMS_MP/.sms_aut" || recs[0].Status != 200 || recs[0].Endpoint != "SMS_MP" {
-		t.Errorf("records: %+v", recs)
+	found := false
+	for _, rec := range l.records.Find("c1") {
+		found = found || rec.Path == "/CCM_Proxy_MutualAuth/8/SMS_MP/.sms_aut" && rec.Status == 200 && rec.Endpoint == "SMS_MP"
+	}
+	if !found {
+		t.Errorf("records: %+v", l.records.Find("c1"))
 	}
 }
 

@@ -137,7 +137,9 @@ func (h *host) wait(x *exchange, w chan grant) (*originConn, error) {
 	return nil, err
 }
 
-// dial opens a connection; its place in h.open is already taken.
+// dial opens a connection; its place in h.open is already taken. The work is
+// done on a stack that is given back, since that of the caller may go on to
+// wait for hours.
 func (h *host) dial(x *exchange) (*originConn, error) {
 	ctx, cancel := context.WithTimeout(h.role.pool.ctx, h.role.connectTimeout)
 	defer cancel()
@@ -147,6 +149,18 @@ func (h *host) dial(x *exchange) (*originConn, error) {
 		}
 		defer x.onCancel(nil)
 	}
+	var c *originConn
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c, err = h.connect(ctx)
+	}()
+	<-done
+	return c, err
+}
+
+func (h *host) connect(ctx context.Context) (*originConn, error) {
 	nc, err := h.role.pool.dial(ctx, "tcp", h.addr)
 	if err != nil {
 		return nil, err
