@@ -132,6 +132,45 @@ func parseServe(e *env, words string, args []string) (serveFlags, error) {
 	return f, nil
 }
 
+// A roleConfig is the configuration file of a role.
+type roleConfig interface {
+	// fill checks the values and puts in the defaults.
+	fill() error
+	// common returns what every role has.
+	common() (identityDir string, log LogConfig)
+}
+
+// A role is what every role starts from.
+type role struct {
+	base     string // directory of the configuration file
+	identity identity
+	log      *slog.Logger
+	close    func() // closes the log files
+}
+
+// openRole reads the configuration file into c, opens the logs, and loads the
+// identity of this host. component names the log file of records that belong
+// to no other.
+func openRole(e *env, f serveFlags, component string, c roleConfig) (*role, error) {
+	if err := loadYAML(f.config, c); err != nil {
+		return nil, err
+	}
+	if err := c.fill(); err != nil {
+		return nil, fmt.Errorf("configuration file %s: %w", f.config, err)
+	}
+	r := &role{base: filepath.Dir(f.config)}
+	dir, logs := c.common()
+	var err error
+	if r.identity, err = loadIdentity(r.path(dir)); err != nil {
+		return nil, err
+	}
+	r.log, r.close, err = logs.open(e, component, r.base)
+	return r, err
+}
+
+// path resolves a path of the configuration file.
+func (r *role) path(p string) string { return relativeTo(r.base, p) }
+
 // context returns a context that ends with the parent process when the flags
 // ask for it.
 func (f serveFlags) context(ctx context.Context, e *env) (context.Context, context.CancelFunc) {

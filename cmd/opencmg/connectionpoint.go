@@ -74,35 +74,33 @@ type InstanceAddressConfig struct {
 	HTTPS    string `yaml:"https,omitempty"`
 }
 
+func (c *ConnectionPointConfig) common() (string, LogConfig) { return c.IdentityDir, c.Log }
+
+func (c *ConnectionPointConfig) fill() error {
+	if c.Name == "" || len(c.Gateways) == 0 {
+		return opencmg.Errorf(opencmg.Invalid, "name and gateways must be set")
+	}
+	if err := c.Site.Validate(); err != nil {
+		return fmt.Errorf("site: %w", err)
+	}
+	setDefault(&c.ConnectionID, c.Name)
+	setDefault(&c.Private, "127.0.0.1:9441")
+	return nil
+}
+
 func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 	flags, err := parseServe(e, "connection-point serve", args)
 	if err != nil {
 		return err
 	}
 	var c ConnectionPointConfig
-	if err := loadYAML(flags.config, &c); err != nil {
-		return err
-	}
-	if c.Name == "" || len(c.Gateways) == 0 {
-		return opencmg.Errorf(opencmg.Invalid, "configuration file %s: name and gateways must be set", flags.config)
-	}
-	if err := c.Site.Validate(); err != nil {
-		return fmt.Errorf("configuration file %s: site: %w", flags.config, err)
-	}
-	setDefault(&c.ConnectionID, c.Name)
-	setDefault(&c.Private, "127.0.0.1:9441")
-	base := filepath.Dir(flags.config)
-	log, closeLog, err := c.Log.open(e, "SMS_Cloud_ProxyConnector", base)
+	r, err := openRole(e, flags, "SMS_Cloud_ProxyConnector", &c)
 	if err != nil {
 		return err
 	}
-	defer closeLog()
-	dir := relativeTo(base, c.IdentityDir)
-	identity, err := loadIdentity(dir)
-	if err != nil {
-		return err
-	}
-	proxy, err := c.Outbound.proxyURL(base)
+	defer r.close()
+	log, dir := r.log, r.path(c.IdentityDir)
+	proxy, err := c.Outbound.proxyURL(r.base)
 	if err != nil {
 		return err
 	}
@@ -112,14 +110,14 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 		Name:          c.Name,
 		ConnectionID:  c.ConnectionID,
 		Site:          c.Site,
-		SiteCA:        identity.siteCA,
-		Certificate:   identity.pair,
+		SiteCA:        r.identity.siteCA,
+		Certificate:   r.identity.pair,
 		Proxy:         proxy,
 		Connections:   c.Connections,
 		PublishedFile: filepath.Join(dir, publishedFile),
 		MappingsFile:  filepath.Join(dir, mappingsFile),
 		LoadMappings: func(b []byte) (*connpoint.Mappings, error) {
-			doc, err := pki.VerifyDocument(pki.KindURLMappings, b, identity.siteCA, opencmg.ConfigurationSigningURI(c.Site), time.Now())
+			doc, err := pki.VerifyDocument(pki.KindURLMappings, b, r.identity.siteCA, opencmg.ConfigurationSigningURI(c.Site), time.Now())
 			if err != nil {
 				return nil, err
 			}
@@ -138,7 +136,7 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 		cfg.Gateways = append(cfg.Gateways, t)
 	}
 	for _, p := range c.ClientCertificates {
-		pair, err := pki.LoadKeyPair(relativeTo(base, p.Certificate), relativeTo(base, p.Key))
+		pair, err := pki.LoadKeyPair(r.path(p.Certificate), r.path(p.Key))
 		if err != nil {
 			return fmt.Errorf("clientCertificates: %w", err)
 		}

@@ -94,45 +94,36 @@ func setDefault(s *string, value string) {
 	}
 }
 
+func (c *GatewayConfig) common() (string, LogConfig) { return c.IdentityDir, c.Log }
+
 func serveGateway(ctx context.Context, e *env, args []string) error {
 	flags, err := parseServe(e, "gateway serve", args)
 	if err != nil {
 		return err
 	}
 	var c GatewayConfig
-	if err := loadYAML(flags.config, &c); err != nil {
-		return err
-	}
-	if err := c.fill(); err != nil {
-		return fmt.Errorf("configuration file %s: %w", flags.config, err)
-	}
-	base := filepath.Dir(flags.config)
-	log, closeLog, err := c.Log.open(e, "CMGService", base)
+	r, err := openRole(e, flags, "CMGService", &c)
 	if err != nil {
 		return err
 	}
-	defer closeLog()
+	defer r.close()
+	log := r.log
 	setup := log.With("component", "CMGSetup", "gateway", c.Gateway, "instance", c.Instance)
-
-	identity, err := loadIdentity(relativeTo(base, c.IdentityDir))
-	if err != nil {
-		return err
-	}
-	stateDir := relativeTo(base, c.StateDir)
+	stateDir := r.path(c.StateDir)
 	if err := requireDir("stateDir", stateDir); err != nil {
 		return err
 	}
 	server, err := pki.NewServerCertificate(pki.ServerFiles{
-		PFX:          relativeTo(base, c.ServerCertificate.PFX),
-		PasswordFile: relativeTo(base, c.ServerCertificate.PasswordFile),
-		Certificate:  relativeTo(base, c.ServerCertificate.Certificate),
-		Key:          relativeTo(base, c.ServerCertificate.Key),
+		PFX:          r.path(c.ServerCertificate.PFX),
+		PasswordFile: r.path(c.ServerCertificate.PasswordFile),
+		Certificate:  r.path(c.ServerCertificate.Certificate),
+		Key:          r.path(c.ServerCertificate.Key),
 		ServiceName:  c.ServiceName,
 	}, log.With("component", "CMGSetup"))
 	if err != nil {
 		return fmt.Errorf("serverCertificate: %w", err)
 	}
-	httpClient, err := c.Outbound.client(base, 15*time.Second)
+	httpClient, err := c.Outbound.client(r.base, 15*time.Second)
 	if err != nil {
 		return err
 	}
@@ -141,8 +132,8 @@ func serveGateway(ctx context.Context, e *env, args []string) error {
 		ServiceName:       c.ServiceName,
 		Instance:          c.Instance,
 		Site:              c.Site,
-		SiteCA:            identity.siteCA,
-		TunnelCertificate: identity.pair,
+		SiteCA:            r.identity.siteCA,
+		TunnelCertificate: r.identity.pair,
 		GetCertificate:    server.GetCertificate,
 		StateDir:          stateDir,
 		HTTP:              httpClient,

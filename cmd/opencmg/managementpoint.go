@@ -53,34 +53,25 @@ type ManagementPointListen struct {
 	Private string `yaml:"private,omitempty"`
 }
 
+func (c *ManagementPointConfig) common() (string, LogConfig) { return c.IdentityDir, c.Log }
+
 func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 	flags, err := parseServe(e, "mp serve", args)
 	if err != nil {
 		return err
 	}
 	var c ManagementPointConfig
-	if err := loadYAML(flags.config, &c); err != nil {
-		return err
-	}
-	if err := c.fill(); err != nil {
-		return fmt.Errorf("configuration file %s: %w", flags.config, err)
-	}
-	base := filepath.Dir(flags.config)
-	log, closeLog, err := c.Log.open(e, "MP_ClientManager", base)
+	r, err := openRole(e, flags, "MP_ClientManager", &c)
 	if err != nil {
 		return err
 	}
-	defer closeLog()
-	dir := relativeTo(base, c.IdentityDir)
-	identity, err := loadIdentity(dir)
-	if err != nil {
-		return err
-	}
+	defer r.close()
+	log, dir := r.log, r.path(c.IdentityDir)
 	signer, err := loadTokenSigner(dir)
 	if err != nil {
 		return err
 	}
-	stateDir := relativeTo(base, c.StateDir)
+	stateDir := r.path(c.StateDir)
 	if err := requireDir("stateDir", stateDir); err != nil {
 		return err
 	}
@@ -89,7 +80,7 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 		return fmt.Errorf("stateDir: %w", err)
 	}
 	defer db.Close()
-	httpClient, err := c.Outbound.client(base, 15*time.Second)
+	httpClient, err := c.Outbound.client(r.base, 15*time.Second)
 	if err != nil {
 		return err
 	}
@@ -98,9 +89,9 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 		return err
 	}
 	cfg := mp.Config{
-		Site: c.Site, RoleID: c.RoleID, SiteCA: identity.siteCA, Certificate: identity.pair,
+		Site: c.Site, RoleID: c.RoleID, SiteCA: r.identity.siteCA, Certificate: r.identity.pair,
 		Signer: signer, DB: db, Host: c.host(),
-		ClientFiles: relativeTo(base, c.ClientFilesDir), Incoming: filepath.Join(stateDir, "incoming"),
+		ClientFiles: r.path(c.ClientFilesDir), Incoming: filepath.Join(stateDir, "incoming"),
 		Registry: newRegistry(), Log: log,
 	}
 	for _, name := range c.Gateways {
