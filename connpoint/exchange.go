@@ -81,6 +81,7 @@ func (x *exchange) upload(conn *originConn, before int) {
 	if !x.req.Deadline.IsZero() {
 		timeout = max(time.Until(x.req.Deadline), time.Second)
 	}
+	conn.deadline = true // whatever the goroutine does, the next request sets its own
 	go func() {
 		defer close(u.done)
 		u.whole = x.copyBody(conn.nc, u)
@@ -264,6 +265,16 @@ func (x *exchange) done() <-chan struct{} {
 		}
 	}
 	return x.doneCh
+}
+
+// pause waits, unless the request is cancelled.
+func (x *exchange) pause(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-x.done():
+	}
 }
 
 // fail resets the stream. untouched says that the request provably never

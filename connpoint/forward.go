@@ -43,6 +43,8 @@ func (c *Connector) serve(s *tunnel.Stream) {
 	raise(&c.maxConcurrent, c.inFlight.Add(1))
 	if x.role = (*c.roles.Load())[opencmg.RoleID(req.Role)]; x.role == nil {
 		x.fail(tunnel.CodeRoleUnreachable, true, "this connection point has no URL mapping for role "+req.Role)
+	} else if !plainText(req.Identity) || !plainText(req.CorrelationID) {
+		x.fail(tunnel.CodeProtocol, true, "the gateway sent an identity or correlation ID that is no header value")
 	} else {
 		x.endpoint = x.role.traffic.endpoint(req.Endpoint)
 		x.endpoint.begin()
@@ -129,6 +131,9 @@ func (x *exchange) forward() {
 		default:
 			if sent {
 				lost = err
+			}
+			if attempt > 0 { // the first loss is a stale connection, the second is not
+				x.pause(jitter(min(20*time.Millisecond<<attempt, time.Second)))
 			}
 			continue
 		}

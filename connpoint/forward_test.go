@@ -474,3 +474,60 @@ func TestDrainFinishesRequests(t *testing.T) {
 	}
 	l.shutdown()
 }
+
+// A read deadline of one request must not end the next one on the connection.
+func TestHeldRequestAfterUpload(t *testing.T) {
+	hold := make(chan bool)
+	r := newRole(t, func(nc net.Conn, r *bufio.Reader) {
+		for {
+			s, err := readRequest(r)
+			if err != nil {
+				return
+			}
+			if strings.Contains(s.head, "/BGB") {
+				<-hold
+			}
+			io.WriteString(nc, plainAnswer)
+		}
+	})
+	l := newLab(t, 1, r.mapping(), nil)
+	c := l.instances[0].tunnel()
+	if got := do(t, c, ask{method: "POST", path: "/x", body: strings.Repeat("x", 100<<10), deadline: 50 * time.Millisecond}); got.status != 200 {
+		t.Skipf("the machine is too slow for this: %+v", got)
+	}
+	result := make(chan reply, 1)
+	go func() { result <- do(t, c, ask{method: "CCM_POST", path: "/BGB"}) }()
+	select {
+	case got := <-result:
+		t.Errorf("the held request ended: %+v", got)
+	case <-time.After(1200 * time.Millisecond): // the least deadline of an upload is a second
+	}
+	close(hold)
+	if got := receive(t, result, "the answer"); got.status != 200 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// A role that accepts connections and closes them is not hammered.
+func TestRoleThatOnlyHangsUp(t *testing.T) {
+	r := newRole(t, func(nc net.Conn, r *bufio.Reader) { readRequest(r) })
+	l := newLab(t, 1, r.mapping(), func(l *lab) { l.cfg.RoleWait = 300 * time.Millisecond })
+	c := l.instances[0].tunnel()
+	if got := do(t, c, ask{path: "/x", deadline: patience}); got.code != tunnel.CodeRoleUnreachable || got.retry {
+		t.Errorf("got %+v", got)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.dials > 20 {
+		t.Errorf("%d attempts in 300 ms", r.dials)
+	}
+}
+
+func TestIdentityThatIsNoHeaderValue(t *testing.T) {
+	r := newRole(t, answering(plainAnswer, nil))
+	l := newLab(t, 1, r.mapping(), nil)
+	c := l.instances[0].tunnel()
+	if got := do(t, c, ask{path: "/x", identity: "auth=pki\r\nX-Evil: 1", deadline: patience}); got.code != tunnel.CodeProtocol {
+		t.Errorf("got %+v", got)
+	}
+}

@@ -102,8 +102,15 @@ func (l *link) learn(instances int) {
 	l.reported = instances
 	l.mu.Unlock()
 	for n := range instances {
-		l.ensure(n)
+		if l.target.ServiceName != "" || l.balanced() || l.listed(n) {
+			l.ensure(n)
+		}
 	}
+}
+
+// listed reports whether the configuration has the instance's address.
+func (l *link) listed(n int) bool {
+	return slices.ContainsFunc(l.target.Instances, func(a InstanceAddress) bool { return a.Instance == n })
 }
 
 // wanted reports whether the instance still belongs to the gateway; an unknown
@@ -111,8 +118,7 @@ func (l *link) learn(instances int) {
 func (l *link) wanted(n int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.reported == 0 || n < max(l.reported, l.target.Count) ||
-		slices.ContainsFunc(l.target.Instances, func(a InstanceAddress) bool { return a.Instance == n })
+	return l.reported == 0 || n < max(l.reported, l.target.Count) || l.listed(n)
 }
 
 // forget ends the keeping of an instance that was taken away. It reports

@@ -17,6 +17,9 @@ import (
 const (
 	redialFirst = 100 * time.Millisecond
 	redialMost  = 15 * time.Second
+	// redialShared replaces redialMost while a balanced address leads to
+	// other instances.
+	redialShared = 500 * time.Millisecond
 	// steady is how long a tunnel must have lived for the next redial to
 	// start from redialFirst again.
 	steady = 2 * time.Second
@@ -68,8 +71,12 @@ func (s *slot) keep(ctx context.Context) {
 				return
 			}
 			i.failed(err)
+			most := redialMost
+			if errors.Is(err, errOtherInstance) {
+				most = redialShared // the balancer chooses anew each time
+			}
 			if d = s.pause(ctx, jitter(wait)); d == nil {
-				wait = min(wait*2, redialMost)
+				wait = min(wait*2, most)
 				continue
 			}
 		}
