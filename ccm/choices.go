@@ -102,9 +102,14 @@ const sslState = "63"
 
 // ReportAccepted answers a report or status message whose sender waits for an
 // answer (ReplyMode Sync). Asynchronous ones get an empty 200, with which the
-// vendor's library is content, but which also stands for "not for you"; a
-// sender that wants to know uses Sync.
+// vendor's library is content.
 const ReportAccepted = `<ReportReply Status="0"></ReportReply>`
+
+// HeaderRefused marks the empty 200 that means "not for you" (wire.md 3.3), so
+// that the sender of an asynchronous message can tell it from "taken". Its
+// value is 1; the reason is for the management point's log only. Other
+// management points do not send it.
+const HeaderRefused = "X-CCM-Refused"
 
 // Settings of the default client policies. The vendor's class of general
 // settings is CCM_ClientAgentConfig; which properties carry these settings is

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/ccm"
 )
 
@@ -108,6 +109,9 @@ func (c *Client) upload(ctx context.Context, l *letter) (*answer, error) {
 		q.header, err = ccm.ProofHeaders(c.key(), c.state().ClientID, c.cfg.Now())
 		return q, err
 	})
+	if err == nil && a.header.Get(ccm.HeaderRefused) != "" {
+		return nil, opencmg.Errorf(opencmg.Forbidden, "the management point refused the upload; look into its log for %s", l.endpoint)
+	}
 	return a, err
 }
 

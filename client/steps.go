@@ -88,7 +88,7 @@ type letter struct {
 	text       string
 	need       tokenNeed
 	signed     bool // with the hook clientauth; needs a client ID
-	async      bool // an empty answer is fine
+	async      bool // an empty answer is fine, unless marked as a refusal
 	once       bool
 	replyTo    string // local endpoint; default SccmMessaging
 	properties []ccm.Property
@@ -113,7 +113,7 @@ func (c *Client) post(ctx context.Context, l letter) (reply string, a *answer, e
 		if err != nil {
 			return "", nil, err
 		}
-		if len(a.body) == 0 && l.async {
+		if len(a.body) == 0 && l.async && a.header.Get(ccm.HeaderRefused) == "" {
 			return "", a, nil
 		}
 		m, err := ccm.ParseMessage(a.header.Get("Content-Type"), a.body, ccm.Limits{})

@@ -27,6 +27,7 @@ type exchange struct {
 	client  opencmg.ClientID // for the record
 	verdict string
 	details []string
+	silent  bool // the answer is empty because the message is refused
 }
 
 // outside reports whether the caller is on the internet.

@@ -10,7 +10,6 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -286,10 +285,6 @@ func (s *Server) deliverUpload(w http.ResponseWriter, r *http.Request, x *exchan
 	if err != nil {
 		return err
 	}
-	if len(reply) > 0 {
-		w.Header().Set("Content-Type", contentType)
-	}
-	w.Header().Set("Content-Length", strconv.Itoa(len(reply)))
-	w.Write(reply)
+	writeReply(w, x, contentType, reply)
 	return nil
 }

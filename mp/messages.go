@@ -95,12 +95,19 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, x *exchange) error
 	if err != nil {
 		return err
 	}
+	writeReply(w, x, contentType, reply)
+	return nil
+}
+
+func writeReply(w http.ResponseWriter, x *exchange, contentType string, reply []byte) {
 	if len(reply) > 0 {
 		w.Header().Set("Content-Type", contentType)
 	}
+	if x.silent {
+		w.Header().Set(ccm.HeaderRefused, "1")
+	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(reply)))
 	w.Write(reply)
-	return nil
 }
 
 // readBody reads a bounded body. The memory of all bodies at once is bounded
@@ -156,21 +163,22 @@ func (s *Server) deliver(ctx context.Context, x *exchange, contentType string, b
 	l := &letter{Message: m, x: x}
 	if h.signed {
 		if err := s.verifySender(ctx, l); err != nil {
-			return "", nil, silent(err)
+			return "", nil, x.silence(err)
 		}
 	}
 	s.metrics.messages.WithLabelValues(strings.ToLower(m.TargetEndpoint)).Inc()
 	text, err := h.answer(ctx, l)
 	if err != nil || text == "" {
-		return "", nil, silent(err)
+		return "", nil, x.silence(err)
 	}
 	replyType, reply, err = m.Reply(s.hostName(), text)
 	return replyType, reply, err
 }
 
-// silent turns errSilent into no error at all.
-func silent(err error) error {
+// silence turns errSilent into an empty answer.
+func (x *exchange) silence(err error) error {
 	if errors.Is(err, errSilent) {
+		x.silent = true
 		return nil
 	}
 	return err

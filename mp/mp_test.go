@@ -548,6 +548,16 @@ func TestReports(t *testing.T) {
 		t.Errorf("asynchronous: %d %q", d.lastCode, reply)
 	}
 	d.wantWhy("answered")
+	for name, key := range map[string]crypto.Signer{"taken": d.key(), "refused": keys().devices[1].PrivateKey.(crypto.Signer)} {
+		contentType, body, err := m.Encode(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, header := d.do(ccm.MethodCCMPost, d.path, contentType, bytes.NewReader(body))
+		if got := header.Get(ccm.HeaderRefused); (got != "") != (name == "refused") {
+			t.Errorf("an empty answer for %s says %q", name, got)
+		}
+	}
 	stored, err := g.db.Reports(t.Context(), d.id)
 	if err != nil || len(stored) != 3 || stored[0].XML != report.Encode() {
 		t.Errorf("stored %d reports, %v", len(stored), err)
