@@ -204,7 +204,7 @@ func proves(id opencmg.Identity, c sitedb.Client) bool {
 	}
 	switch id.Auth {
 	case opencmg.AuthPKI:
-		return c.Auth == opencmg.AuthPKI && (id.Thumbprint == c.Thumbprint || id.Subject != "" && id.Subject == c.Subject)
+		return id.Thumbprint != "" && id.Thumbprint == c.Thumbprint || id.Subject != "" && id.Subject == c.Subject
 	case opencmg.AuthClientToken, opencmg.AuthCCMToken, opencmg.AuthEntra:
 		return id.ClientID == c.ID || id.DeviceID != "" && strings.EqualFold(id.DeviceID, c.DeviceID) && strings.EqualFold(id.TenantID, c.TenantID)
 	}

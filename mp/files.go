@@ -160,7 +160,8 @@ func (s *Server) store(w http.ResponseWriter, r *http.Request, id opencmg.Client
 	if err != nil {
 		return 0, err
 	}
-	defer func() { release(size) }()
+	var replaced int64 // bytes of an older file of that name
+	defer func() { release(size - replaced) }()
 
 	part := name + "." + exchangeOf(r).id + partSuffix
 	f, err := folder.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -201,8 +202,12 @@ func (s *Server) store(w http.ResponseWriter, r *http.Request, id opencmg.Client
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return 0, storageError(err)
 	}
+	old, statErr := folder.Stat(name)
 	if err := folder.Rename(part, name); err != nil {
 		return 0, storageError(err)
+	}
+	if statErr == nil {
+		replaced = old.Size()
 	}
 	return size, nil
 }

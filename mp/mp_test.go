@@ -732,6 +732,11 @@ func TestUpload(t *testing.T) {
 	if code := put(d, "fits", strings.Repeat("x", 900<<10)); code != 200 {
 		t.Errorf("within quota: %d %s", code, d.why())
 	}
+	for range 3 { // an upload that replaces one needs no room of its own
+		if code := put(d, "log.zip", strings.Repeat("x", 40<<10)); code != 200 {
+			t.Errorf("again: %d %s", code, d.why())
+		}
+	}
 	for _, name := range []string{"", ".", "..", "a/b", "a%2fb", "a%5cb", "x.part", strings.Repeat("a", 200), ".hidden", "a%00b"} {
 		if code := put(d, name, "x"); code != http.StatusBadRequest {
 			t.Errorf("name %.20q: %d", name, code)

@@ -134,9 +134,18 @@ func (tx *Tx) replaceClient(known, c Client, stored *Client) error {
 	if known.Approval.Trusted() && !c.Approval.Trusted() || known.Approval == ApprovalRefused {
 		c.Approval = known.Approval
 	}
-	// A plain registration proves less than the first one did.
-	if c.Thumbprint == "" && bytes.Equal(known.Signing.RawSubjectPublicKeyInfo, c.Signing.RawSubjectPublicKeyInfo) {
-		c.Auth, c.TenantID, c.DeviceID, c.Subject, c.Thumbprint = known.Auth, known.TenantID, known.DeviceID, known.Subject, known.Thumbprint
+	if bytes.Equal(known.Signing.RawSubjectPublicKeyInfo, c.Signing.RawSubjectPublicKeyInfo) {
+		// What was proved for this key stays proved, when it now comes with
+		// less.
+		if c.Auth == opencmg.AuthNone && known.Auth != opencmg.AuthNone || c.Thumbprint == "" {
+			c.Auth, c.Thumbprint = known.Auth, known.Thumbprint
+		}
+		if c.DeviceID == "" {
+			c.TenantID, c.DeviceID = known.TenantID, known.DeviceID
+		}
+		if c.Subject == "" {
+			c.Subject = known.Subject
+		}
 	}
 	*stored = c
 	return tx.exec(`UPDATE clients SET netbios_name = ?, fqdn = ?, agent_version = ?, approval = ?, auth = ?, tenant_id = ?, device_id = ?, subject = ?, thumbprint = ?, signing_key = ?, signing_cert = ?, encryption_cert = ?, registered = ?, changed = ?, last_seen = ?

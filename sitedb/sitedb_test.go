@@ -119,6 +119,16 @@ func TestRegisterClient(t *testing.T) {
 	if outcome != sitedb.OutcomeKnown || again.ID != c.ID || again.Approval != sitedb.Approved || again.NetBIOSName != "RENAMED" || !again.Registered.Equal(start) || again.Auth != opencmg.AuthBulkToken || again.Thumbprint != "aa" {
 		t.Errorf("same key again: %s %+v", outcome, again)
 	}
+	// So does one that comes with another certificate and proves nothing.
+	if again, _ := register(t, db, sitedb.Client{Auth: opencmg.AuthNone, Thumbprint: "bb", Signing: cert}); again.Thumbprint != "aa" || again.Auth != opencmg.AuthBulkToken {
+		t.Errorf("same key, nothing proved: %+v", again)
+	}
+	if _, outcome := register(t, db, sitedb.Client{Auth: opencmg.AuthEntra, TenantID: "T", DeviceID: "X", Thumbprint: "aa", Approval: sitedb.ApprovedByEntra, Signing: cert}); outcome != sitedb.OutcomeKnown {
+		t.Errorf("same key by Entra: %s", outcome)
+	}
+	if again, _ := register(t, db, sitedb.Client{Auth: opencmg.AuthClientToken, Thumbprint: "aa", Approval: sitedb.Approved, Signing: cert}); again.DeviceID != "X" || again.TenantID != "T" {
+		t.Errorf("the device was forgotten: %+v", again)
+	}
 	// A stranger with that ID gets another one.
 	stranger, outcome := register(t, db, sitedb.Client{ID: c.ID, Signing: certificate(t), Approval: sitedb.Approved, Auth: opencmg.AuthBulkToken})
 	if outcome != sitedb.OutcomeDuplicate || stranger.ID == c.ID {
