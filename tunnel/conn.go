@@ -97,7 +97,7 @@ type Conn struct {
 	rtt       atomic.Int64 // nanoseconds
 	budget    atomic.Int64 // left of WindowBudget
 	headBytes atomic.Int64 // heads that are kept
-	load      atomic.Int64
+	load      atomic.Int64 // len(streams), changed with mu held
 	failed    atomic.Bool
 	counts    struct{ in, opened, accepted, refused, ungrown atomic.Uint64 }
 
@@ -296,8 +296,8 @@ func (c *Conn) Open(r *Request, body []byte, end bool) (*Stream, error) {
 	if expiry != 0 && (c.expiry == 0 || expiry < c.expiry) {
 		c.expiry = expiry
 	}
-	c.mu.Unlock()
 	c.load.Add(1)
+	c.mu.Unlock()
 	c.counts.opened.Add(1)
 	return s, nil
 }
@@ -454,9 +454,9 @@ func (c *Conn) fail(e *ConnError, announce bool) {
 	streams := c.streams
 	c.streams = nil
 	c.opened = 0
+	c.load.Store(0)
 	last := c.lastPeer
 	c.mu.Unlock()
-	c.load.Store(0)
 
 	var final []byte
 	if announce {

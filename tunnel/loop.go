@@ -217,8 +217,8 @@ func (c *Conn) accept(q *reader, h header, p []byte) error {
 	}
 	c.handlers++
 	c.streams[h.id] = s
-	c.mu.Unlock()
 	c.load.Add(1)
+	c.mu.Unlock()
 	c.counts.accepted.Add(1)
 	c.headBytes.Add(int64(len(p)))
 	s.kept = len(p)

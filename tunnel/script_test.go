@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -93,7 +94,6 @@ func (p *script) collect() {
 	for {
 		if p.hold.Load() {
 			<-p.held
-			return
 		}
 		var h [tunnel.HeaderSize]byte
 		if _, err := io.ReadFull(p.nc, h[:]); err != nil {
@@ -108,11 +108,16 @@ func (p *script) collect() {
 	}
 }
 
-// stopReading leaves the connection under test with whom nobody reads.
-func (p *script) stopReading() {
+// stopReading leaves the connection under test with nobody who reads what it
+// sends, after one more frame, until resume or the end of the test.
+func (p *script) stopReading() (resume func()) {
 	p.hold.Store(true)
-	p.t.Cleanup(func() { close(p.held) })
-	// The collector may still take one frame.
+	resume = sync.OnceFunc(func() {
+		p.hold.Store(false)
+		close(p.held)
+	})
+	p.t.Cleanup(resume)
+	return resume
 }
 
 func (p *script) send(frames ...[]byte) {

@@ -65,6 +65,7 @@ type Stream struct {
 	rerr     *StreamError // what reads return
 	in       inbox
 	rwin     recvWindow
+	renewed  int64  // when the last grant was, in nanoseconds since Conn.began
 	dst      []byte // of the Read that waits: body bytes go there at once
 	dstN     int
 	trailers []byte
@@ -173,13 +174,18 @@ func (s *Stream) Read(p []byte) (int, error) {
 }
 
 // renewWindow returns the grant that is due after a read. A reader that keeps
-// up gets a larger window while the connection's budget lasts.
+// up and has to wait for the network gets a larger window while the
+// connection's budget lasts.
 func (s *Stream) renewWindow() int {
 	n := s.rwin.due(s.in.unread)
 	if n == 0 {
 		return 0
 	}
-	if g := s.rwin.growth(); g > 0 && s.in.unread == 0 && s.c.reserve(g) {
+	now := int64(time.Since(s.c.began))
+	rtt := s.c.rtt.Load()
+	waits := s.in.unread == 0 && (s.renewed == 0 || rtt == 0 || now-s.renewed <= 2*rtt)
+	s.renewed = now
+	if g := s.rwin.growth(); g > 0 && waits && s.c.reserve(g) {
 		s.rwin.grow(g)
 		n += g
 	}

@@ -20,7 +20,7 @@ const (
 	// queue like large ones, and openLimit heads, too; beyond that requests are
 	// refused. overflowLimit is reached only by control frames.
 	urgentLimit   = 256 << 10
-	openLimit     = 1 << 20
+	openLimit     = 4 << 20
 	overflowLimit = 8 << 20
 	// bulkSlots is how many DATA frames wait in the bulk queue: 128 KiB.
 	bulkSlots = 8
