@@ -32,6 +32,7 @@ type options struct {
 	duration time.Duration
 	conns    int
 	held     int
+	settle   time.Duration // before the memory of held requests is read
 	bulk     int64 // bytes of the large download
 	bulks    int   // downloads per round
 	check    bool
@@ -59,7 +60,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err := fs.Parse(args); err != nil {
 		return 2
 	}
-	o.bulk, o.bulks = 100<<20, 4
+	o.bulk, o.bulks, o.settle = 100<<20, 4, 2*time.Second
 	if *quick {
 		o.rounds, o.duration, o.held, o.bulks = 2, time.Second, 500, 1
 	}
@@ -303,7 +304,7 @@ func (b *bench) hold(ctx context.Context, s *system) (figure, error) {
 	if _, err := b.load(ctx, s, loadConfig{Conns: 1, Count: 1, Path: "/SMS_MP/small"}); err != nil {
 		return figure{}, err
 	}
-	time.Sleep(300 * time.Millisecond) // let the proxies settle before their memory is read
+	time.Sleep(b.o.settle / 4)
 	before := rssOf(s.proxies)
 	p, err := b.e.start("hold", loadConfig{Addr: s.addr, Conns: b.o.held, Path: "/BGB/hold"})
 	if err != nil {
@@ -313,7 +314,7 @@ func (b *bench) hold(ctx context.Context, s *system) (figure, error) {
 	if err := b.e.waitHeld(ctx, b.o.held); err != nil {
 		return figure{}, err
 	}
-	time.Sleep(2 * time.Second) // memory at rest is what counts
+	time.Sleep(b.o.settle) // memory at rest is what counts
 	during := rssOf(s.proxies)
 	if b.o.profile != "" {
 		snapshot(b.o.profile, "held", s, "heap", "goroutine")
