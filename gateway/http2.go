@@ -115,7 +115,8 @@ func (s *Server) serveHTTP2(c *clientConn) {
 func (s *Server) serveHTTP2Request(c *clientConn, w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	out := &http2Responder{w: w, control: control}
-	wt := &watch{tick: &s.tick, conn: control, fd: -1}
+	deadlines := &http2Deadlines{control: control}
+	wt := &watch{tick: &s.tick, conn: deadlines, fd: -1}
 	wt.enter(phaseWork)
 	s.watches.add(wt)
 	stop := context.AfterFunc(r.Context(), func() { wt.gone() })
@@ -125,6 +126,7 @@ func (s *Server) serveHTTP2Request(c *clientConn, w http.ResponseWriter, r *http
 		stop()
 		x.release()
 		s.watches.remove(wt)
+		deadlines.end()
 		if out.aborted {
 			panic(http.ErrAbortHandler) // resets the stream
 		}
@@ -146,6 +148,38 @@ func (s *Server) serveHTTP2Request(c *clientConn, w http.ResponseWriter, r *http
 		x.body = &http2Body{r: r}
 	}
 	s.handle(x)
+}
+
+// http2Deadlines sets the deadlines of a stream while its handler runs. The
+// sweeper, and a reset of the stream, may come when the handler has just ended,
+// and then the response writer has forgotten its stream and must not be used.
+type http2Deadlines struct {
+	mu      sync.Mutex // guards control, nil when the handler has ended
+	control *http.ResponseController
+}
+
+func (d *http2Deadlines) SetReadDeadline(t time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.control == nil {
+		return net.ErrClosed
+	}
+	return d.control.SetReadDeadline(t)
+}
+
+func (d *http2Deadlines) SetWriteDeadline(t time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.control == nil {
+		return net.ErrClosed
+	}
+	return d.control.SetWriteDeadline(t)
+}
+
+func (d *http2Deadlines) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.control = nil
 }
 
 // gone ends whatever the request waits for, since nobody waits for the answer.

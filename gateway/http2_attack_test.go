@@ -1,0 +1,69 @@
+package gateway_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net/http"
+	"testing"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// A rawHTTP2 is one HTTP/2 connection that sends what a test wants.
+type rawHTTP2 struct {
+	t testing.TB
+	*http2.Framer
+	conn *tls.Conn
+	next uint32
+}
+
+func (in *testInstance) dialHTTP2() *rawHTTP2 {
+	in.t.Helper()
+	cfg := clientTLS()
+	cfg.NextProtos = []string{"h2"}
+	c := in.dial(cfg)
+	c.send(http2.ClientPreface)
+	f := &rawHTTP2{t: in.t, Framer: http2.NewFramer(c.Conn, c.Conn), conn: c.Conn, next: 1}
+	if err := f.WriteSettings(); err != nil {
+		in.t.Fatal(err)
+	}
+	return f
+}
+
+// open sends a request without a body; fields come in pairs and may replace
+// the pseudo-header fields.
+func (f *rawHTTP2) open(fields ...string) (stream uint32, err error) {
+	var b bytes.Buffer
+	e := hpack.NewEncoder(&b)
+	for i := 0; i < len(fields); i += 2 {
+		e.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
+	}
+	stream, f.next = f.next, f.next+2
+	return stream, f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: b.Bytes(), EndStream: true, EndHeaders: true})
+}
+
+// TestHTTP2ResetFlood resets streams while their requests are refused: a reset
+// that comes when the handler has just ended must find nothing to act on.
+func TestHTTP2ResetFlood(t *testing.T) {
+	noLeaks(t)
+	in := startInstance(t, instanceOptions{config: configuration(1), quiet: true})
+	for range 20 {
+		f := in.dialHTTP2()
+		go io.Copy(io.Discard, f.conn)
+		for range 200 {
+			id, err := f.open(":method", "GET", ":scheme", "https", ":authority", testName, ":path", "/nowhere")
+			if err == nil {
+				err = f.WriteRSTStream(id, http2.ErrCodeCancel)
+			}
+			if err != nil {
+				break // the server may end a connection that behaves like this
+			}
+		}
+		f.conn.Close()
+	}
+	if res := in.dial(clientTLS()).send("GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n").answer("GET"); res.StatusCode != http.StatusNotFound {
+		t.Errorf("after the flood: %s", res.Status)
+	}
+}
