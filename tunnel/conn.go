@@ -278,7 +278,7 @@ func (c *Conn) Open(r *Request, body []byte, end bool) (*Stream, error) {
 	case c.away:
 		c.mu.Unlock()
 		return refused(CodeDraining, "")
-	case c.opened >= int(c.peer.maxStreams):
+	case int64(c.opened) >= int64(c.peer.maxStreams):
 		c.mu.Unlock()
 		return refused(CodeRefused, "the peer takes no more streams")
 	case c.nextID > maxStreamID:
@@ -466,8 +466,6 @@ func (c *Conn) fail(e *ConnError, announce bool) {
 	c.failed.Store(true)
 	if announce {
 		c.nc.SetDeadline(time.Now().Add(lingerTime))
-	} else {
-		c.nc.Close()
 	}
 	lost, never := c.lost(e, false), c.lost(e, true)
 	for _, s := range streams {
@@ -478,6 +476,9 @@ func (c *Conn) fail(e *ConnError, announce bool) {
 		}
 	}
 	close(c.dying)
+	if !announce {
+		c.nc.Close() // last, since TLS may try to say good-bye
+	}
 	c.cfg.Log.Debug("tunnel ended", "err", e, "streams", len(streams))
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -293,6 +294,76 @@ func TestResetFlood(t *testing.T) {
 		}
 		// Handlers that are done before the reset comes make it late, not abuse.
 		p.nc.Close()
+	})
+}
+
+// TestPeerThatLetsHeadsPileUp has more to say than may wait, so that handlers
+// queue with their heads, and then loses the peer.
+func TestPeerThatLetsHeadsPileUp(t *testing.T) {
+	for _, lost := range []bool{true, false} {
+		bubble(t, func(t *testing.T) {
+			p := newScript(t)
+			var failed, answered atomic.Int64
+			c := p.server(tunnel.Config{Handler: func(s *tunnel.Stream) {
+				if err := s.WriteHeadBody(pattern(60_000), pattern(16_000), true); err != nil {
+					failed.Add(1)
+				} else {
+					answered.Add(1)
+				}
+			}})
+			resume := p.stopReading()
+			for id := uint64(1); id < 200; id += 2 {
+				p.send(request(id))
+			}
+			synctest.Wait()
+			if n := answered.Load(); n == 0 || n == 100 {
+				t.Errorf("%d answers were written while nobody reads", n)
+			}
+			// There is no room for requests either.
+			if _, err := c.Open(&tunnel.Request{}, nil, true); lost {
+				wantStreamError(t, err, tunnel.CodeRefused, false, true)
+			}
+			if lost {
+				p.nc.Close()
+				<-c.Done()
+				c.Close()
+				if failed.Load() == 0 || failed.Load()+answered.Load() != 100 {
+					t.Errorf("%d failed and %d were written", failed.Load(), answered.Load())
+				}
+				return
+			}
+			resume()
+			for heads := 0; heads < 100; {
+				f, ok := p.next()
+				if !ok {
+					t.Fatalf("closed after %d heads", heads)
+				}
+				if f.typ == tunnel.FrameHead {
+					heads++
+				}
+			}
+			p.nc.Close()
+		})
+	}
+}
+
+func TestPeerThatFloodsAndDoesNotRead(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := newScript(t)
+		c := p.server(tunnel.Config{}) // refuses each request
+		p.stopReading()
+		p.nc.SetWriteDeadline(time.Now().Add(time.Minute))
+		var flood []byte
+		for id := uint64(1); id < 1_000_000; id += 2 {
+			if flood = append(flood, request(id)...); len(flood) > 60_000 {
+				if _, err := p.nc.Write(flood); err != nil {
+					break
+				}
+				flood = flood[:0]
+			}
+		}
+		<-c.Done()
+		wantConnError(t, c.Err(), tunnel.CodeRefused, false)
 	})
 }
 

@@ -57,6 +57,10 @@ type Stream struct {
 	deadline    int64      // on the connection's clock, 0 none; constant
 	aborted     atomic.Bool
 
+	// The writing goroutine's own.
+	sent   int64 // body bytes
+	queued bool  // everything goes through the bulk queue from here on
+
 	mu    sync.Mutex // guards what follows; no other lock is taken with it
 	rcond sync.Cond  // the reader waits
 	wcond sync.Cond  // the writer waits, for credit or for a slot
@@ -78,9 +82,7 @@ type Stream struct {
 	// Sending.
 	werr     *StreamError // what writes return
 	swin     sendWindow
-	sent     int64 // body bytes, up to where it matters
-	queued   bool  // body goes through the bulk queue from here on
-	granted  bool  // a slot of the writer
+	granted  bool // a slot of the writer
 	sentHead bool
 	sentEnd  bool // END or TRAILERS was sent, or STOP came
 
@@ -244,21 +246,27 @@ func (s *Stream) writeHead(head []byte, flags uint8, body []byte, end bool) erro
 		return err
 	}
 	s.sentHead = flags&flagInfo == 0
-	n := s.swin.take(min(len(body), urgentBody))
-	s.sent += int64(n)
+	n := 0
+	if !s.queued {
+		n = s.swin.take(min(len(body), urgentBody))
+	}
 	last := end && n == len(body)
-	s.sentEnd = last
-	done := last && s.gotEnd
 	s.mu.Unlock()
-	w := &s.c.w
-	if !w.small(s, head, flags, body[:n], last) {
+	if s.queued || !s.c.w.small(s, head, flags, body[:n], last) {
+		// So much waits to be sent that heads have to queue.
+		s.queued = true
+		s.mu.Lock()
+		s.swin.credit += int32(n)
+		s.mu.Unlock()
+		n, last = 0, end && len(body) == 0
 		if err := s.waitSlot(); err != nil {
 			return err
 		}
-		w.slow(s, head, flags, body[:n], last)
+		s.c.w.push(s, frameHead, flags, head, last)
 	}
-	if done {
-		s.c.remove(s)
+	s.sent += int64(n) // the writing goroutine's own
+	if last {
+		s.ended()
 	}
 	if n < len(body) {
 		_, err := s.write(body[n:], end)
@@ -299,18 +307,18 @@ func (s *Stream) write(p []byte, end bool) (int, error) {
 			return total, err
 		}
 		n := s.swin.take(min(len(p), maxData))
+		s.mu.Unlock()
 		last := end && n == len(p)
 		if s.sent += int64(n); s.sent > urgentBody {
 			s.queued = true
 		}
 		queued := s.queued
-		s.mu.Unlock()
 		if queued || !s.c.w.small(s, nil, 0, p[:n], last) {
 			if err := s.waitSlot(); err != nil {
 				return total, err
 			}
-			s.c.w.push(s, p[:n], last)
-			s.queued = true // only the writing goroutine looks at it
+			s.c.w.push(s, frameData, 0, p[:n], last)
+			s.queued = true
 		}
 		if last {
 			s.ended()

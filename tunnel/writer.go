@@ -17,8 +17,8 @@ const (
 	// urgentBody is how much of each body counts as small.
 	urgentBody = 16 << 10
 	// urgentLimit is above how many waiting bytes small pieces of bodies have to
-	// queue like large ones, and openLimit heads, too; beyond that requests are
-	// refused. overflowLimit is reached only by control frames.
+	// queue like large ones; above openLimit heads have to, too, and requests
+	// are refused. overflowLimit is reached only by control frames.
 	urgentLimit   = 256 << 10
 	openLimit     = 4 << 20
 	overflowLimit = 8 << 20
@@ -30,7 +30,8 @@ const (
 	keepBuffer = 256 << 10
 )
 
-// A bulkFrame is a complete DATA or TRAILERS frame that waits for its turn.
+// A bulkFrame is a complete HEAD, DATA or TRAILERS frame that waits for its
+// turn.
 type bulkFrame struct {
 	next *bulkFrame
 	s    *Stream
@@ -140,18 +141,13 @@ func (w *writer) small(s *Stream, head []byte, headFlags uint8, body []byte, end
 		limit = openLimit
 	}
 	w.mu.Lock()
-	if len(w.urgent) > limit && !w.closing {
-		w.mu.Unlock()
-		return false
-	}
-	w.smallLocked(s, head, headFlags, body, end)
-	return true
-}
-
-func (w *writer) smallLocked(s *Stream, head []byte, headFlags uint8, body []byte, end bool) {
 	if w.closing {
 		w.mu.Unlock()
-		return
+		return true
+	}
+	if len(w.urgent) > limit {
+		w.mu.Unlock()
+		return false
 	}
 	if head != nil {
 		if end && len(body) == 0 {
@@ -161,14 +157,7 @@ func (w *writer) smallLocked(s *Stream, head []byte, headFlags uint8, body []byt
 	}
 	w.urgent = appendData(w.urgent, s.id, body, end)
 	w.appended()
-}
-
-// slow is small for a caller who has waited its turn for a slot, which it
-// returns.
-func (w *writer) slow(s *Stream, head []byte, headFlags uint8, body []byte, end bool) {
-	w.mu.Lock()
-	w.smallLocked(s, head, headFlags, body, end)
-	w.release()
+	return true
 }
 
 // end ends the body of a stream, with trailers unless they are nil, behind
@@ -234,15 +223,15 @@ func (w *writer) release() {
 	}
 }
 
-// push queues a piece of a body, at most maxData bytes. The caller has a slot.
-func (w *writer) push(s *Stream, p []byte, end bool) {
-	var flags uint8
+// push queues a head or a piece of a body, at most maxData bytes. The caller
+// has a slot.
+func (w *writer) push(s *Stream, t frameType, flags uint8, p []byte, end bool) {
 	if end {
-		flags = flagEnd
+		flags |= flagEnd
 	}
 	f := bulkFrames.Get().(*bulkFrame)
 	f.s, f.slot = s, true
-	f.b = appendFrame(f.b, frameData, flags, s.id, p)
+	f.b = appendFrame(f.b, t, flags, s.id, p)
 	w.mu.Lock()
 	if w.closing {
 		w.mu.Unlock()
