@@ -488,6 +488,15 @@ func TestHelloIsBoundedInTime(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 		wantConnError(t, err, tunnel.CodeTunnelLost, false)
+		x, y = net.Pipe()
+		defer x.Close()
+		start := time.Now()
+		if _, err := tunnel.Server(t.Context(), y, tunnel.Config{PeerTimeout: 3 * time.Second}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
+		if d := time.Since(start); d != 3*time.Second {
+			t.Errorf("waited %v for a hello", d)
+		}
 		ctx, cancel = context.WithCancel(t.Context())
 		x, y = net.Pipe()
 		defer x.Close()
