@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -36,9 +37,41 @@ type ManagementPointConfig struct {
 	Listen         ManagementPointListen `yaml:"listen"`
 	// Gateways lists the service names that location replies offer to clients
 	// on the internet.
-	Gateways []string       `yaml:"gateways,omitempty"`
-	Outbound OutboundConfig `yaml:"outbound,omitempty"`
-	Log      LogConfig      `yaml:"log,omitempty"`
+	Gateways []string `yaml:"gateways,omitempty"`
+	// SoftwareUpdatePoints are told to clients that scan for updates.
+	SoftwareUpdatePoints []SoftwareUpdatePointConfig `yaml:"softwareUpdatePoints,omitempty"`
+	// Settings are what the default policies tell clients to do.
+	Settings ClientSettingsConfig `yaml:"settings,omitempty"`
+	// ApproveAll approves clients inside the network that prove nothing but
+	// their own key. Default is that they wait for an administrator.
+	ApproveAll bool `yaml:"approveAll,omitempty"`
+	// AcceptUnsignedState takes state messages without a signature from
+	// callers inside, as some of the vendor's clients send them.
+	AcceptUnsignedState bool `yaml:"acceptUnsignedState,omitempty"`
+	// FastChannelWithoutCertificate lets clients sign in to the fast channel
+	// without proving their key, as the vendor's clients do.
+	FastChannelWithoutCertificate bool           `yaml:"fastChannelWithoutCertificate,omitempty"`
+	Outbound                      OutboundConfig `yaml:"outbound,omitempty"`
+	Log                           LogConfig      `yaml:"log,omitempty"`
+}
+
+// A SoftwareUpdatePointConfig is a software update point that clients are told
+// about.
+type SoftwareUpdatePointConfig struct {
+	URL    string         `yaml:"url"`              // inside the network
+	RoleID opencmg.RoleID `yaml:"roleId,omitempty"` // as published; empty: not through gateways
+}
+
+// ClientSettingsConfig are the client settings, in minutes; zero means the
+// default.
+type ClientSettingsConfig struct {
+	DenyGateway       bool `yaml:"denyGateway,omitempty"`       // clients may not use a gateway
+	PolicyInterval    int  `yaml:"policyInterval,omitempty"`    // default 60
+	LocationInterval  int  `yaml:"locationInterval,omitempty"`  // default 1,440
+	InventoryInterval int  `yaml:"inventoryInterval,omitempty"` // default 10,080
+	DiscoveryInterval int  `yaml:"discoveryInterval,omitempty"` // default 10,080
+	StateInterval     int  `yaml:"stateInterval,omitempty"`     // default 15
+	KeepAlive         int  `yaml:"keepAlive,omitempty"`         // of notification; default 15
 }
 
 // ManagementPointListen are the listeners of a management point, as host:port.
@@ -92,7 +125,12 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 		Site: c.Site, RoleID: c.RoleID, SiteCA: r.identity.siteCA, Certificate: r.identity.pair,
 		Signer: signer, DB: db, Host: c.host(),
 		ClientFiles: r.path(c.ClientFilesDir), Incoming: filepath.Join(stateDir, "incoming"),
-		Registry: newRegistry(), Log: log,
+		Settings: c.settings(), ApproveAll: c.ApproveAll, AcceptUnsignedState: c.AcceptUnsignedState,
+		FastChannelWithoutCertificate: c.FastChannelWithoutCertificate,
+		Registry:                      newRegistry(), Log: log,
+	}
+	for _, p := range c.SoftwareUpdatePoints {
+		cfg.SoftwareUpdatePoints = append(cfg.SoftwareUpdatePoints, mp.SoftwareUpdatePoint(p))
 	}
 	for _, name := range c.Gateways {
 		cfg.Gateways = append(cfg.Gateways, mp.Gateway{ServiceName: name})
@@ -141,6 +179,20 @@ func insideVerifiers(cfg *mp.Config, file string, crls *pki.CRLCache, keys *pki.
 	}
 	cfg.Certificates, err = pki.NewClientVerifier(published.Certificates, crls, cfg.Log)
 	return err
+}
+
+func (c *ManagementPointConfig) settings() mp.Settings {
+	minutes := func(n int) time.Duration { return time.Duration(n) * time.Minute }
+	s := mp.Settings{
+		DenyGateway: c.Settings.DenyGateway, PolicyInterval: minutes(c.Settings.PolicyInterval),
+		LocationInterval: minutes(c.Settings.LocationInterval), InventoryInterval: minutes(c.Settings.InventoryInterval),
+		DiscoveryInterval: minutes(c.Settings.DiscoveryInterval), StateInterval: minutes(c.Settings.StateInterval),
+		KeepAlive: minutes(c.Settings.KeepAlive),
+	}
+	if _, port, err := net.SplitHostPort(c.Listen.FastChannel); err == nil {
+		s.NotificationPort, _ = strconv.Atoi(port)
+	}
+	return s
 }
 
 // host is the name by which clients inside reach this server, with a port
