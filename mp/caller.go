@@ -188,7 +188,7 @@ func contradicts(id opencmg.Identity, c sitedb.Client) string {
 	switch {
 	case id.ClientID != "" && id.ClientID != c.ID:
 		return fmt.Sprintf("the token names %s", id.ClientID)
-	case id.Auth == opencmg.AuthBulkToken && id.Thumbprint != pki.Thumbprint(c.Signing):
+	case id.Auth == opencmg.AuthBulkToken && id.Thumbprint != "" && id.Thumbprint != pki.Thumbprint(c.Signing):
 		return "the bulk registration token was presented with another key than the registered one"
 	case id.DeviceID != "" && c.DeviceID != "" && !strings.EqualFold(id.DeviceID, c.DeviceID):
 		return "the token names another device"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -220,8 +221,16 @@ func (s *Server) verifySender(ctx context.Context, l *letter) error {
 	return nil
 }
 
+// hostName is the NetBIOS name of this server: the first label of its name, or
+// all of an address.
 func (s *Server) hostName() string {
-	name, _, _ := strings.Cut(s.c.Host, ".")
-	name, _, _ = strings.Cut(name, ":")
+	host, _, err := net.SplitHostPort(s.c.Host)
+	if err != nil {
+		host = s.c.Host
+	}
+	if net.ParseIP(host) != nil {
+		return host
+	}
+	name, _, _ := strings.Cut(host, ".")
 	return name
 }

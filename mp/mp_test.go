@@ -297,6 +297,33 @@ func TestPendingClient(t *testing.T) {
 	}
 }
 
+// Clients that nobody here wrote present no certificate on the token path: the
+// signature of their messages proves their key (wire.md 2.2 and 4).
+func TestTokenWithoutCertificate(t *testing.T) {
+	g := start(t, nil)
+	for n, identity := range []opencmg.Identity{bulk, {Auth: opencmg.AuthEntra, TenantID: tenant, DeviceID: "d1"}} {
+		d := g.through(n, identity)
+		identity.Thumbprint = ""
+		d.header.Set(opencmg.HeaderIdentity, identity.Encode())
+		if resp := d.register(); resp.Status != ccm.Registered || !resp.ApprovalStatus.Trusted() {
+			t.Errorf("%s: registration: %+v, %s", identity.Auth, resp, d.why())
+		}
+		token := d.clientToken()
+		// The token is bound to the registered key.
+		direct := g.inside(n)
+		direct.id, direct.path = d.id, ccm.PathTokenRequest
+		direct.header.Set("Authorization", "Bearer "+token.Token)
+		if reply := direct.ask(ccm.EndpointPolicy, ccm.AssignmentRequest{ClientID: d.id}.Encode()); reply == "" {
+			t.Errorf("%s: no policy with the client token: %s", identity.Auth, direct.why())
+		}
+		thief := g.inside(2)
+		thief.id, thief.path, thief.header = d.id, direct.path, direct.header
+		if thief.ask(ccm.EndpointPolicy, ccm.AssignmentRequest{ClientID: d.id}.Encode()); thief.lastCode != http.StatusUnauthorized {
+			t.Errorf("%s: the token works with another key: %d", identity.Auth, thief.lastCode)
+		}
+	}
+}
+
 func TestApproveAll(t *testing.T) {
 	g := start(t, func(c *mp.Config) { c.ApproveAll = true })
 	if resp := g.inside(0).register(); resp.ApprovalStatus != ccm.Approved || resp.Status != ccm.Registered {
@@ -320,13 +347,6 @@ func TestRegistrationRefusals(t *testing.T) {
 		t.Errorf("another certificate in TLS: %+v", r)
 	}
 	d.wantWhy("is not the signing certificate")
-	none := g.through(0, bulk)
-	id := opencmg.Identity{Auth: opencmg.AuthBulkToken}
-	none.header.Set(opencmg.HeaderIdentity, id.Encode())
-	if r := none.sendRegistration(none.registration(""), none.key()); r.Status != ccm.Failed {
-		t.Errorf("no certificate in TLS: %+v", r)
-	}
-	none.wantWhy("presented none")
 	d = g.through(0, bulk)
 	m := d.message(ccm.EndpointRegistration, "<ClientRegistrationRequest/>")
 	if reply := d.send(m, nil); !strings.Contains(reply, `Status="3"`) {

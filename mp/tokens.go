@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/ccm"
+	"github.com/opencmg/opencmg/pki"
 	"github.com/opencmg/opencmg/sitedb"
 )
 
@@ -74,8 +75,8 @@ func (s *Server) sts(w http.ResponseWriter, r *http.Request) error {
 }
 
 // clientToken answers MP_TokenManager: it gives a registered client the token
-// that it authenticates with from now on, bound to the key that it proved in
-// TLS when it registered. Asking again renews (wire.md 2.2).
+// that it authenticates with from now on, bound to the key that it proved when
+// it registered. Asking again renews (wire.md 2.2).
 func (s *Server) clientToken(ctx context.Context, l *letter) (string, error) {
 	x, c := l.x, l.client
 	log := s.log.With("component", "CCM_STS", "request_id", x.id, "client", string(c.ID))
@@ -93,7 +94,9 @@ func (s *Server) clientToken(ctx context.Context, l *letter) (string, error) {
 	}
 	thumbprint := c.Thumbprint
 	if thumbprint == "" {
-		return refuse("client %s registered without a certificate in TLS, so there is no key to bind a token to; it has to register again", c.ID)
+		// It registered without a certificate in TLS; the key that it proves by
+		// its messages is in its signing certificate.
+		thumbprint = pki.Thumbprint(c.Signing)
 	}
 	if x.caller.Thumbprint != "" && x.caller.Thumbprint != thumbprint {
 		// A token for the registered key would be of no use to this caller.
