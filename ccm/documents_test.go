@@ -3,6 +3,7 @@ package ccm_test
 import (
 	"bytes"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -184,6 +185,12 @@ func TestLocations(t *testing.T) {
 		t.Errorf("token twin is %s", got)
 	}
 	site := ccm.Site{Code: "LAB", Version: "5.00.9128.1000", Build: "9128", DefaultMP: "mp.example.com", HTTPSPort: 443, SigningCertificate: "3082"}
+	// Readers of the vendor's library take these as numbers and fail on nothing.
+	for _, want := range []string{"<HTTPPort>80</HTTPPort>", "<HTTPSPort>" + strconv.Itoa(site.HTTPSPort) + "</HTTPSPort>", "<CertificateSelectionCriteria>"} {
+		if text := ccm.SiteInfoReply(site); !strings.Contains(text, want) {
+			t.Errorf("site information lacks %s: %s", want, text)
+		}
+	}
 	gotSite, err := ccm.ParseSiteInfoReply(ccm.SiteInfoReply(site))
 	if err != nil {
 		t.Fatal(err)

@@ -185,13 +185,14 @@ type siteXML struct {
 	ClientOperationalSettings struct {
 		Version               string
 		SecurityConfiguration struct {
-			SecurityModeMask           string
-			SecurityModeMaskEx         string
-			HTTPPort                   string
-			HTTPSPort                  string
-			CertificateStoreName       string
-			CertificateSelectFirstFlag string
-			SiteSigningCert            string
+			SecurityModeMask             string
+			SecurityModeMaskEx           string
+			HTTPPort                     string
+			HTTPSPort                    string
+			CertificateStoreName         string
+			CertificateSelectionCriteria string
+			CertificateSelectFirstFlag   string
+			SiteSigningCert              string
 		}
 	}
 }
@@ -212,7 +213,9 @@ func SiteInfoReply(s Site) string {
 	y.SiteCode.Text, y.Version, y.BuildNumber, y.DefaultMP, y.Capabilities = string(s.Code), s.Version, s.Build, s.DefaultMP, capabilities()
 	y.ClientOperationalSettings.Version = s.Version
 	c := &y.ClientOperationalSettings.SecurityConfiguration
-	c.SecurityModeMask, c.SecurityModeMaskEx, c.HTTPSPort = "0", sslState, fmt.Sprint(s.HTTPSPort)
+	// Readers take the ports as numbers, so the one that is not served has its
+	// well-known value.
+	c.SecurityModeMask, c.SecurityModeMaskEx, c.HTTPPort, c.HTTPSPort = "0", sslState, "80", fmt.Sprint(s.HTTPSPort)
 	c.CertificateStoreName, c.CertificateSelectFirstFlag, c.SiteSigningCert = "My", "1", s.SigningCertificate
 	x := siteInfoReplyXML{SchemaVersion: "1.00"}
 	x.Sites.Site = []siteXML{y}
@@ -267,6 +270,13 @@ type mpRecordXML struct {
 	InternetName valueXML
 	Version      string
 	Capabilities capabilitiesXML
+	Windows      trustXML
+}
+
+// trustXML says that the caller and the server share no Windows domain trust
+// on which the caller could rely.
+type trustXML struct {
+	Trust string `xml:"Trust,attr"`
 }
 
 type localMPXML struct {
@@ -284,7 +294,7 @@ type localMPXML struct {
 
 func (l MPLocations) records() (r []mpRecordXML) {
 	for _, m := range l.Records {
-		r = append(r, mpRecordXML{valueXML{m.IntranetName}, valueXML{m.InternetName}, m.Version, capabilities()})
+		r = append(r, mpRecordXML{valueXML{m.IntranetName}, valueXML{m.InternetName}, m.Version, capabilities(), trustXML{"0"}})
 	}
 	return r
 }
