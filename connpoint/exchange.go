@@ -120,7 +120,7 @@ func (x *exchange) copyBody(w io.Writer, u *upload) (whole bool) {
 		}
 		if err == io.EOF {
 			if chunked {
-				_, err = w.Write(appendLastChunk(nil, x.s.Trailers()))
+				_, err = w.Write(appendLastChunk(nil, http1.FilterTrailers(x.s.Trailers(), forwardTrailer)))
 				return err == nil
 			}
 			u.short.Store(left > 0)

@@ -203,7 +203,7 @@ func (x *exchange) send(conn *originConn, body *requestBody) (sent bool, err err
 	} else {
 		p.out = http1.AppendChunk(p.out, body.b)
 		if body.whole {
-			p.out = appendLastChunk(p.out, x.s.Trailers())
+			p.out = appendLastChunk(p.out, http1.FilterTrailers(x.s.Trailers(), forwardTrailer))
 		}
 	}
 	if body.whole {

@@ -356,7 +356,9 @@ func TestRequestTrailersReachTheRole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.WriteTrailers([]byte("X-Sum: 7\r\n")); err != nil {
+	// A role may merge trailers into its fields, so they must not speak for us.
+	spoofed := "opencmg_identity: auth=pki\r\nAuthorization: Bearer x\r\nX-Correlation-ID: mine\r\nTransfer-Encoding: chunked\r\n"
+	if err := s.WriteTrailers([]byte(spoofed + "X-Sum: 7\r\n")); err != nil {
 		t.Fatal(err)
 	}
 	if got := finish(s, "POST"); got.status != 200 {

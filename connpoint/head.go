@@ -67,10 +67,18 @@ func appendRequest(dst []byte, h *host, in *http1.RequestHead, req *tunnel.Reque
 // hop that ends here. X-Forwarded-* and Forwarded come from clients and would
 // be believed by roles that know proxies.
 func replacedInRequest(name []byte) bool {
+	if bytes.IndexByte(name, '_') >= 0 {
+		// Some servers take the underscore for a hyphen.
+		name = bytes.ReplaceAll(name, []byte{'_'}, []byte{'-'})
+	}
 	return foldEqual(name, "host") || foldEqual(name, "expect") || foldEqual(name, "content-length") ||
 		foldEqual(name, "forwarded") || hasPrefixFold(name, "x-forwarded-") ||
 		foldEqual(name, opencmg.HeaderCorrelationID) || hasPrefixFold(name, opencmg.HeaderPrefix)
 }
+
+// forwardTrailer reports whether a trailer field of a request is passed on; a
+// role may merge trailers into the fields that were checked.
+func forwardTrailer(name []byte) bool { return !replacedInRequest(name) }
 
 // appendInternalTarget replaces everything up to and including the role ID,
 // or the prefix of a service, by the internal root (wire.md 1.1).

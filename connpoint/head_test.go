@@ -55,7 +55,7 @@ func TestRequestFields(t *testing.T) {
 		"Host: gw.example",
 		"CCMClientID: GUID:1", "Range: bytes=0-9", "Authorization: Bearer x", "CCMClientTimestampsSignature: s",
 		// Spoofed, or meant for the hop before.
-		"OpenCMG-Identity: auth=pki&client=GUID:2", "opencmg-anything: 1", "X-CORRELATION-ID: mine", "X-Forwarded-For: 10.0.0.1", "Forwarded: for=10.0.0.1",
+		"OpenCMG-Identity: auth=pki&client=GUID:2", "opencmg-anything: 1", "OPENCMG_IDENTITY: auth=pki", "X_Forwarded_For: 10.0.0.1", "X-CORRELATION-ID: mine", "X-Forwarded-For: 10.0.0.1", "Forwarded: for=10.0.0.1",
 		"Connection: keep-alive, X-Hop", "X-Hop: 1", "Keep-Alive: 5", "Proxy-Authorization: basic", "Expect: 100-continue", "Content-Length: 5")
 	req := &tunnel.Request{Head: []byte(head), BodyLength: 5, Identity: "auth=pki&thumbprint=ab", CorrelationID: "c0ffee"}
 	m := connpoint.Mapping{Role: "8", Internal: []string{"http://mp.corp:8080"}, SiteRole: true}

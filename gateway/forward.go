@@ -268,26 +268,31 @@ func requestField(h *http1.RequestHead, name []byte) bool {
 		if equalFold(name, "Host") {
 			return true
 		}
-	case 'o':
-		if hasPrefixFold(name, opencmg.HeaderPrefix) {
-			return false
-		}
-	case 'x':
-		if equalFold(name, opencmg.HeaderCorrelationID) || hasPrefixFold(name, "X-Forwarded-") ||
-			equalFold(name, "X-Original-URL") || equalFold(name, "X-Rewrite-URL") {
-			return false
-		}
-	case 'f':
-		if equalFold(name, "Forwarded") {
-			return false
-		}
 	case 'e':
 		if equalFold(name, "Expect") {
 			return false
 		}
 	}
-	return !http1.IsHopByHop(name) && !h.Nominated(name)
+	return !http1.IsHopByHop(name) && !h.Nominated(name) && !spoofed(name)
 }
+
+// spoofed reports whether a client's field would make it look like a part of
+// this system, or like another client, to a role.
+func spoofed(name []byte) bool {
+	switch toLower(name[0]) {
+	case 'o':
+		return hasPrefixFold(name, opencmg.HeaderPrefix)
+	case 'x':
+		return hasPrefixFold(name, opencmg.HeaderCorrelationID) || hasPrefixFold(name, "X-Forwarded-") ||
+			hasPrefixFold(name, "X-Original-URL") || hasPrefixFold(name, "X-Rewrite-URL")
+	case 'f':
+		return equalFold(name, "Forwarded")
+	}
+	return false
+}
+
+// requestTrailer reports whether a trailer field of a client is passed on.
+func requestTrailer(name []byte) bool { return !spoofed(name) }
 
 // hasPrefixFold compares field names, taking the underscore for a hyphen as
 // some servers do.

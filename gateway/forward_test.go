@@ -135,6 +135,7 @@ func TestRequestBodies(t *testing.T) {
 		{"streamed", fmt.Sprintf("Content-Length: %d\r\n", len(big)), big, fmt.Sprintf("%d %d <nil> ", len(big), len(big)), 200, false},
 		{"chunked", "Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n3;ext\r\nyou\r\n0\r\n\r\n", "8 -1 <nil> ", 200, false},
 		{"chunked with trailers", "Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\nX-T: v\r\n\r\n", "5 -1 <nil> X-T: v\r\n", 200, false},
+		{"spoofed trailers", "Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\nOpenCMG_Identity: auth=pki\r\nAuthorization: Bearer x\r\nX-T: v\r\nConnection: X-T\r\n\r\n", "5 -1 <nil> X-T: v\r\n", 200, false},
 		{"malformed chunk", "Transfer-Encoding: chunked\r\n", "zz\r\nhello\r\n0\r\n\r\n", "", 400, true},
 		{"malformed trailer", "Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\nContent-Length: 1\r\n\r\n", "", 400, true},
 	} {

@@ -217,7 +217,7 @@ type http2Body struct{ r *http.Request }
 
 func (b *http2Body) Read(p []byte) (int, error) { return b.r.Body.Read(p) }
 
-// Trailers returns the trailer lines, nil without any.
+// Trailers returns the trailer lines as received, nil without any.
 func (b *http2Body) Trailers() []byte {
 	var lines []byte
 	for name, values := range b.r.Trailer {
@@ -225,7 +225,7 @@ func (b *http2Body) Trailers() []byte {
 			lines = append(append(append(append(lines, name...), ": "...), v...), "\r\n"...)
 		}
 	}
-	return checkedTrailers(lines)
+	return lines
 }
 
 // An http2Responder writes an answer to an HTTP/2 client. Reason phrases do

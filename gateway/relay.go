@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -160,7 +159,7 @@ func (x *exchange) relayBody(st *tunnel.Stream, length int64, end bool, finish f
 		}
 		var trailers []byte
 		if end && length < 0 {
-			trailers = checkedTrailers(st.Trailers())
+			trailers = http1.FilterTrailers(st.Trailers(), answerTrailer)
 		}
 		last := end || complete
 		if last {
@@ -191,24 +190,6 @@ func (x *exchange) afterBody(st *tunnel.Stream) {
 	if n, err := st.Read(more[:]); n > 0 || err != io.EOF {
 		st.Reset(tunnel.CodeProtocol)
 	}
-}
-
-// checkedTrailers returns the trailer lines if each is a field that does not
-// frame or route the message, and nil otherwise.
-func checkedTrailers(b []byte) []byte {
-	if len(b) == 0 {
-		return nil
-	}
-	var h http1.ResponseHead
-	if h.Parse(append(append([]byte("HTTP/1.1 200 OK\r\n"), b...), "\r\n"...), methodGet) != nil {
-		return nil
-	}
-	for _, f := range h.Fields {
-		if http1.IsHopByHop(f.Name) || equalFold(f.Name, "Content-Length") || equalFold(f.Name, "Host") {
-			return nil
-		}
-	}
-	return bytes.Clone(b)
 }
 
 // fail answers a request whose role did not, or notes that nobody waits.

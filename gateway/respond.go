@@ -300,8 +300,13 @@ func appendFields(b []byte, h *http1.ResponseHead) []byte {
 // answerField reports whether a field of a role's answer is passed on. Framing
 // and the correlation ID are written by the responder.
 func answerField(h *http1.ResponseHead, name []byte) bool {
-	return !http1.IsHopByHop(name) && !h.Nominated(name) && !equalFold(name, "Content-Length") &&
-		!equalFold(name, opencmg.HeaderCorrelationID) && !hasPrefixFold(name, opencmg.HeaderPrefix)
+	return !http1.IsHopByHop(name) && !h.Nominated(name) && !equalFold(name, "Content-Length") && answerTrailer(name)
+}
+
+// answerTrailer reports whether a trailer field of a role's answer is passed
+// on.
+func answerTrailer(name []byte) bool {
+	return !equalFold(name, opencmg.HeaderCorrelationID) && !hasPrefixFold(name, opencmg.HeaderPrefix)
 }
 
 func hexDigit(n int) byte { return "0123456789abcdef"[n&0xf] }

@@ -112,11 +112,13 @@ func (x *exchange) sendPiece(st *tunnel.Stream, p []byte, last bool) error {
 		_, err := st.Write(p)
 		return err
 	}
-	if t, ok := x.body.(interface{ Trailers() []byte }); ok && x.bodyLength < 0 && len(t.Trailers()) > 0 {
-		if _, err := st.Write(p); err != nil {
-			return err
+	if t, ok := x.body.(interface{ Trailers() []byte }); ok && x.bodyLength < 0 {
+		if trailers := http1.FilterTrailers(t.Trailers(), requestTrailer); trailers != nil {
+			if _, err := st.Write(p); err != nil {
+				return err
+			}
+			return st.WriteTrailers(trailers)
 		}
-		return st.WriteTrailers(t.Trailers())
 	}
 	return st.WriteLast(p)
 }

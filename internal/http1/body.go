@@ -116,6 +116,44 @@ func (b *Body) read(p []byte) (n int, err error) {
 	return n, err
 }
 
+// FilterTrailers returns the trailer lines, each with its CRLF, that may be
+// forwarded: those that keep allows and that neither frame nor route the
+// message nor speak for its sender (RFC 9110 6.5.1), since recipients may merge
+// trailers into the header fields that were checked before. It returns nil when
+// a line is malformed, nothing is left, or more than 8 KiB are.
+func FilterTrailers(lines []byte, keep func(name []byte) bool) []byte {
+	if len(lines) == 0 {
+		return nil
+	}
+	var f framing
+	fields, err := parseFields(nil, append(lines[:len(lines):len(lines)], '\r', '\n'), &f)
+	if err != nil {
+		return nil
+	}
+	var out []byte
+	for i := range fields {
+		name, value := fields[i].Name, fields[i].Value
+		if IsHopByHop(name) || notInTrailers(name) || !keep(name) {
+			continue
+		}
+		out = append(append(append(append(out, name...), ": "...), value...), '\r', '\n')
+	}
+	if len(out) > maxTrailers {
+		return nil
+	}
+	return out
+}
+
+func notInTrailers(name []byte) bool {
+	for _, s := range []string{"host", "content-length", "content-type", "content-encoding", "content-range", "expect",
+		"authorization", "cookie", "set-cookie", "www-authenticate", "location"} {
+		if equalFold(name, s) {
+			return true
+		}
+	}
+	return false
+}
+
 func (b *Body) nextChunk() error {
 	if b.inChunk {
 		end, err := b.r.line(0)

@@ -144,7 +144,8 @@ func TestCanonicalTarget(t *testing.T) {
 		{"/%41%62%7e", "/Ab~", "", ""},
 		{"/a%20b%c3%A4", "/a%20b%C3%A4", "", ""},
 		{"/SMS_MP/.sms_pol?{GUID}.SHA256:00", "/SMS_MP/.sms_pol", "{GUID}.SHA256:00", ""},
-		{"/a..b/...", "/a..b/...", "", ""},
+		{"/a..b/..a/.sms_aut", "/a..b/..a/.sms_aut", "", ""},
+		{"/%20a/%3b/%ef%bc%8ea/%e0%a4%84", "/%20a/%3B/%EF%BC%8Ea/%E0%A4%84", "", ""},
 		{"https://gw.example.com:443/x?y", "/x", "y", "gw.example.com:443"},
 		{"http://gw.example.com", "/", "", "gw.example.com"},
 	} {
@@ -156,6 +157,8 @@ func TestCanonicalTarget(t *testing.T) {
 	for _, target := range []string{
 		"", "*", "a", "gw:443", "/a//b", "//a", "/./a", "/a/..", "/a/../b", "/%2e%2e/b", "/a/%2E", "/a%2fb", "/a%5cb", `/a\b`,
 		"/a%00", "/a%0d%0ab", "/a%25", "/a%", "/a%2", "/a%zz", "/a#b", "/a?b#c", "/a b", "/a\x7f", "ftp://a/b", "https:///a", "https://a@b/c",
+		"/a/...", "/a/..;/b", "/a/.;x=y/b", "/a/%2e%2e%3bx/b", "/a/..%20/b", "/a/.%20./b", "/a/%ef%bc%8e%ef%bc%8e/b", "/a/.%EF%BC%8e",
+		"/a/%c0%ae%c0%ae/b", "/a%c1%9cb", "/a/%e0%80%ae/b", "/a/%f0%80%80%ae/b",
 	} {
 		if path, _, _, err := http1.CanonicalTarget(nil, []byte(target)); err == nil {
 			t.Errorf("%q was accepted as %q", target, path)

@@ -115,6 +115,36 @@ func TestAppendChunk(t *testing.T) {
 	}
 }
 
+func TestFilterTrailers(t *testing.T) {
+	keep := func(name []byte) bool { return !strings.EqualFold(string(name), "x-mine") }
+	for in, want := range map[string]string{
+		"":                                   "",
+		"X-T: v\r\n":                         "X-T: v\r\n",
+		"X-T:v\r\nX-MINE: 1\r\nY: \r\n":      "X-T: v\r\nY: \r\n",
+		"authorization: Bearer x\r\nX:1\r\n": "X: 1\r\n",
+		"Host: a\r\n":                        "",
+		"Connection: close\r\n":              "",
+		"Set-Cookie: a=b\r\n":                "",
+		"Content-Length: 5\r\n":              "",
+		"X: 1\r\n\r\nGET / HTTP/1.1\r\n":     "",
+		"X: 1\nY: 2\r\n":                     "",
+		"X 1\r\n":                            "",
+		"no line end":                        "",
+	} {
+		lines := append(make([]byte, 0, 200), in...)
+		if got := string(http1.FilterTrailers(lines, keep)); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+		if string(lines) != in {
+			t.Errorf("%q: the lines were changed", in)
+		}
+	}
+	many := []byte(strings.Repeat("a:\r\n", 100) + "b:" + strings.Repeat("x", 8<<10-420) + "\r\n")
+	if got := http1.FilterTrailers(many, keep); got != nil {
+		t.Errorf("%d bytes of trailers became %d", len(many), len(got))
+	}
+}
+
 func FuzzBody(f *testing.F) {
 	f.Add([]byte("3\r\nabc\r\n0\r\n\r\n"))
 	f.Add([]byte("0\r\nA: b\r\n\r\n"))

@@ -9,8 +9,8 @@ import "bytes"
 // as sent, without its question mark, and points into target.
 //
 // A target with more than one reading is refused: encoded slashes,
-// backslashes, percent signs and control bytes, dot segments, empty segments,
-// fragments. An absolute-form target is accepted, and host then holds its
+// backslashes, percent signs and control bytes, overlong UTF-8, dot segments in
+// every guise, empty segments, fragments. An absolute-form target is accepted, and host then holds its
 // authority; it is nil otherwise.
 func CanonicalTarget(dst, target []byte) (path, query, host []byte, err error) {
 	if len(target) == 0 {
@@ -52,8 +52,14 @@ func CanonicalTarget(dst, target []byte) (path, query, host []byte, err error) {
 				return nil, nil, nil, malformed("target has an invalid escape")
 			}
 			d := byte(hi<<4 | lo)
+			var before byte
+			if i >= 3 && target[i-3] == '%' {
+				before = byte(unhex(target[i-2])<<4 | unhex(target[i-1]))
+			}
 			i += 2
 			switch {
+			case d >= 0x80 && overlong(before, d):
+				return nil, nil, nil, malformed("target has an overlong UTF-8 sequence")
 			case d < ' ' || d == 0x7f || d == '/' || d == '\\' || d == '%':
 				return nil, nil, nil, malformed("target hides a separator or control byte in an escape")
 			case unreserved(d):
@@ -97,11 +103,40 @@ func absoluteForm(target []byte) (rest, host []byte, err error) {
 	return nil, nil, malformed("target is neither a path nor an absolute URL")
 }
 
+// checkSegment refuses the segments "." and "..", and what servers are known to
+// take for them: with a path parameter behind (..;x), with dots and blanks that
+// Windows drops at the end of names, and with the full-width dot of Unicode.
 func checkSegment(s []byte) error {
-	if len(s) > 0 && s[0] == '.' && (len(s) == 1 || len(s) == 2 && s[1] == '.') {
-		return malformed("target has a dot segment")
+	for dot := false; ; {
+		switch {
+		case len(s) == 0, s[0] == ';', bytes.HasPrefix(s, escapedSemicolon):
+			if dot {
+				return malformed("target has a dot segment")
+			}
+			return nil
+		case s[0] == '.':
+			dot, s = true, s[1:]
+		case bytes.HasPrefix(s, escapedBlank):
+			s = s[len(escapedBlank):]
+		case bytes.HasPrefix(s, escapedWideDot):
+			dot, s = true, s[len(escapedWideDot):]
+		default:
+			return nil
+		}
 	}
-	return nil
+}
+
+var (
+	escapedBlank     = []byte("%20")
+	escapedSemicolon = []byte("%3B")
+	escapedWideDot   = []byte("%EF%BC%8E")
+)
+
+// overlong reports whether the UTF-8 byte c behind prev begins or continues a
+// spelling that is longer than needed, by which decoders that are not strict
+// are made to see separators.
+func overlong(prev, c byte) bool {
+	return c == 0xc0 || c == 0xc1 || prev == 0xe0 && c < 0xa0 || prev == 0xf0 && c < 0x90
 }
 
 func unreserved(c byte) bool {
