@@ -194,17 +194,28 @@ func (c *clientConn) close() {
 // next waits for one request and answers it. It reports whether the
 // connection can carry another.
 func (c *clientConn) next() bool {
+	if !c.receive() {
+		return false
+	}
+	c.s.handle(&c.x)
+	c.x.release()
+	if c.out.close {
+		c.linger()
+		return false
+	}
+	return c.drain()
+}
+
+// receive waits for a request and reads its head into c.x. It reports false
+// when there is none or it was refused, and the connection ends.
+func (c *clientConn) receive() bool {
 	s := c.s
 	if s.draining.Load() || !c.watch.enter(phaseIdle) {
 		return false
 	}
-	snap := s.snap.Load()
-	head, err := c.r.ReadHead(snap.limits.headerBytes, c.begun)
-	// Whoever blocks a client in this moment means this request too.
-	snap = s.snap.Load()
+	head, err := c.r.ReadHead(s.snap.Load().limits.headerBytes, c.begun)
+	c.begin()
 	x := &c.x
-	*x = exchange{s: s, snap: snap, peer: &c.peer, watch: &c.watch, out: &c.out}
-	c.out = http1Responder{c: c, close: true}
 	if err != nil {
 		return c.refuseHead(err)
 	}
@@ -212,15 +223,15 @@ func (c *clientConn) next() bool {
 		return false
 	}
 	x.begin()
-	defer x.release()
 	h := &x.scratch.req
 	if err := h.Parse(head); err != nil {
 		c.body.Reset(&c.r, 0, false)
 		x.refuse(malformed(err))
+		x.release()
 		c.linger()
 		return false
 	}
-	c.out.close, c.out.minor = h.Close || h.Minor == 0, h.Minor
+	c.out.close, c.out.minor, c.out.expect = h.Close || h.Minor == 0, h.Minor, h.Expect100
 	switch {
 	case h.Chunked:
 		x.bodyLength = -1
@@ -229,13 +240,14 @@ func (c *clientConn) next() bool {
 	}
 	c.body.Reset(&c.r, x.bodyLength, h.Chunked)
 	x.body, x.http1 = &c.body, c
-	c.out.expect = h.Expect100
-	s.handle(x)
-	if c.out.close {
-		c.linger()
-		return false
-	}
-	return c.drain()
+	return true
+}
+
+// begin forgets the last request. The configuration is that of this moment:
+// whoever blocks a client now means this request too.
+func (c *clientConn) begin() {
+	c.x = exchange{s: c.s, snap: c.s.snap.Load(), peer: &c.peer, watch: &c.watch, out: &c.out}
+	c.out = http1Responder{c: c, close: true}
 }
 
 // refuseHead answers what did not become a request, as far as anybody would

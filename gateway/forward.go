@@ -95,10 +95,28 @@ func (x *exchange) releaseScratch() {
 	}
 }
 
-// handle answers the request: the gateway's own paths at once, published ones
-// by forwarding, everything else with a refusal. The order of the checks is
-// path, method, length, caller (cmg-behaviour G20).
+// handle answers the request. The work before the wait for an answer is in
+// functions of its own, whose frames are gone from the stack when it begins: a
+// goroutine that waits then fits in 4 KiB.
 func (s *Server) handle(x *exchange) {
+	path, query, ok := s.admit(x)
+	if !ok {
+		return
+	}
+	s.metrics.held.Inc()
+	if m := x.compose(path, query); m != nil {
+		x.forward(m)
+		m.release()
+	}
+	s.metrics.held.Dec()
+	s.inFlight.Add(-1)
+}
+
+// admit answers the gateway's own paths at once and everything that is not
+// published, or not from a caller that may, with a refusal. What it admits is
+// counted as in flight. The order of the checks is path, method, length,
+// caller (cmg-behaviour G20).
+func (s *Server) admit(x *exchange) (path, query []byte, ok bool) {
 	sc := x.scratch
 	h := &sc.req
 	x.isHead = string(h.Method) == http.MethodHead
@@ -106,53 +124,51 @@ func (s *Server) handle(x *exchange) {
 	if err != nil {
 		x.path = string(h.Target[:min(len(h.Target), 256)])
 		x.refuse(malformed(err))
-		return
+		return nil, nil, false
 	}
 	sc.path = path[:0]
-	if host != nil && !bytes.EqualFold(host, h.Host) {
-		x.refuse(&refusal{status: http.StatusBadRequest, cause: "malformed", close: true, verdict: "target and Host field name different hosts"})
-		return
+	var r *refusal
+	switch {
+	case host != nil && !bytes.EqualFold(host, h.Host):
+		r = &refusal{status: http.StatusBadRequest, cause: "malformed", close: true, verdict: "target and Host field name different hosts"}
+	case x.snap.cfg == nil:
+		r = &refusal{status: http.StatusServiceUnavailable, cause: "no-configuration", retry: true,
+			verdict: "this instance has no published configuration yet: no connection point has delivered one"}
+	default:
+		x.path = string(path)
+		if s.own(x, path, query) {
+			return nil, nil, false
+		}
+		r = x.check(path)
 	}
-	if x.snap.cfg == nil {
-		x.refuse(&refusal{status: http.StatusServiceUnavailable, cause: "no-configuration", retry: true,
-			verdict: "this instance has no published configuration yet: no connection point has delivered one"})
-		return
+	if r == nil && s.inFlight.Add(1) > x.snap.limits.requests {
+		s.inFlight.Add(-1)
+		r = &refusal{status: http.StatusServiceUnavailable, cause: "too-many-requests", retry: true, verdict: "limits.maxRequests requests are in flight"}
 	}
-	x.path = string(path)
-	if s.own(x, path, query) {
-		return
+	if r != nil {
+		x.refuse(r)
+		return nil, nil, false
 	}
+	return path, query, true
+}
+
+// check finds the endpoint and the caller.
+func (x *exchange) check(path []byte) (r *refusal) {
 	ep, d := x.snap.match.match(path)
 	if ep == nil {
-		x.refuse(&refusal{status: http.StatusNotFound, cause: "not-published", verdict: "no endpoint publishes this path"})
-		return
+		return &refusal{status: http.StatusNotFound, cause: "not-published", verdict: "no endpoint publishes this path"}
 	}
 	x.ep = ep
 	ep.traffic.requests.Add(1)
-	if x.method = ep.method(h.Method); x.method == "" {
-		x.refuse(&refusal{status: http.StatusMethodNotAllowed, cause: "method", allow: ep.allow,
-			verdict: "the endpoint publishes other methods: " + ep.allow})
-		return
+	if x.method = ep.method(x.scratch.req.Method); x.method == "" {
+		return &refusal{status: http.StatusMethodNotAllowed, cause: "method", allow: ep.allow,
+			verdict: "the endpoint publishes other methods: " + ep.allow}
 	}
 	if x.bodyLength > ep.max {
-		x.refuse(x.tooLarge())
-		return
+		return x.tooLarge()
 	}
-	c, r := x.authenticate(ep, d)
-	if r != nil {
-		x.refuse(r)
-		return
-	}
-	x.caller = c
-	if n := s.inFlight.Add(1); n > x.snap.limits.requests {
-		s.inFlight.Add(-1)
-		x.refuse(&refusal{status: http.StatusServiceUnavailable, cause: "too-many-requests", retry: true, verdict: "limits.maxRequests requests are in flight"})
-		return
-	}
-	s.metrics.held.Inc()
-	x.forward(path, query)
-	s.metrics.held.Dec()
-	s.inFlight.Add(-1)
+	x.caller, r = x.authenticate(ep, d)
+	return r
 }
 
 func (x *exchange) tooLarge() *refusal {
@@ -160,28 +176,22 @@ func (x *exchange) tooLarge() *refusal {
 		verdict: "the request body is larger than the endpoint's maximum content length"}
 }
 
-// forward sends the request down one tunnel after the other until one answers
-// or it can not be known that none did.
-func (x *exchange) forward(path, query []byte) {
-	s, ep := x.s, x.ep
-	m := messagePool.Get().(*message)
-	defer func() {
-		if cap(m.b) <= 2*maxInline {
-			messagePool.Put(m)
-		}
-	}()
+// compose writes the message that crosses the tunnel, with the body if that is
+// small. It returns nil when the body did not come and that was answered.
+func (x *exchange) compose(path, query []byte) *message {
+	ep, m := x.ep, messagePool.Get().(*message)
 	m.b = x.appendHead(m.b[:0], path, query)
 	m.head = len(m.b)
-	if x.bodyLength != 0 {
-		if err := x.out.proceed(); err != nil {
-			x.lost("the client went away before it sent the body")
-			return
-		}
+	if x.bodyLength != 0 && x.out.proceed() != nil {
+		x.lost("the client went away before it sent the body")
+		m.release()
+		return nil
 	}
 	if x.bodyLength > 0 && x.bodyLength <= maxInline {
 		if r := x.readInline(m); r != nil {
 			x.fail(r)
-			return
+			m.release()
+			return nil
 		}
 	}
 	x.release() // nothing below refers to the request's buffer
@@ -192,19 +202,26 @@ func (x *exchange) forward(path, query []byte) {
 	if ep.timeout > 0 {
 		x.request.Deadline = x.started.Add(time.Duration(ep.timeout) * time.Millisecond)
 	}
+	return m
+}
+
+func (m *message) release() {
+	if cap(m.b) <= 2*maxInline {
+		messagePool.Put(m)
+	}
+}
+
+// forward sends the request down one tunnel after the other until one answers
+// or it can not be known that none did.
+func (x *exchange) forward(m *message) {
 	streams := x.bodyLength < 0 || x.bodyLength > maxInline
 	var last *refusal
 	var tried tried
 	for {
-		t := s.roster.pick(ep.role.site, &tried)
+		t := x.s.roster.pick(x.ep.role.site, &tried)
 		if t == nil {
-			if s.roster.await(x, ep.role.site) {
-				tried.n = 0
-				continue
-			}
 			if last == nil {
-				last = &refusal{status: http.StatusServiceUnavailable, cause: "no-tunnel", retry: true,
-					verdict: "no connection point of site " + ep.role.site + " holds a tunnel to this instance"}
+				last = x.noTunnel()
 			}
 			x.fail(last)
 			return
@@ -228,8 +245,13 @@ func (x *exchange) forward(path, query []byte) {
 			return
 		}
 		tried.add(t)
-		s.metrics.retries.Inc()
+		x.s.metrics.retries.Inc()
 	}
+}
+
+func (x *exchange) noTunnel() *refusal {
+	return &refusal{status: http.StatusServiceUnavailable, cause: "no-tunnel", retry: true,
+		verdict: "no connection point of site " + x.ep.role.site + " holds a tunnel to this instance"}
 }
 
 // idempotent reports whether a request that may have reached its role can be

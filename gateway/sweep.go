@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -223,6 +225,7 @@ func (s *Server) sweeper(stop <-chan struct{}) {
 	t := time.NewTicker(sweepInterval)
 	defer t.Stop()
 	var sw sweep
+	var tr trimmer
 	for n := 1; ; n++ {
 		select {
 		case <-stop:
@@ -230,9 +233,41 @@ func (s *Server) sweeper(stop <-chan struct{}) {
 		case <-t.C:
 			s.tick.Store(time.Since(s.began).Milliseconds())
 			s.sweep(&sw, s.tick.Load(), n%goneEvery == 0)
+			if tr.due(s.tick.Load(), s.connections.Load()) {
+				// Two collections: each halves the stacks that grew.
+				runtime.GC()
+				debug.FreeOSMemory()
+			}
 		}
 	}
 }
+
+// A trimmer says when memory should go back to the system. A handshake needs a
+// multiple of what its connection keeps, and an instance whose clients only
+// wait allocates so little that the collector would not come by for minutes.
+type trimmer struct {
+	low    int64 // fewest connections since the last time
+	before int64 // connections at the last sweep
+	last   int64 // time of the last time
+}
+
+// due reports whether many connections came since the last time and no more
+// are coming now.
+func (t *trimmer) due(now, connections int64) bool {
+	arrived := connections - t.before
+	t.before = connections
+	t.low = min(t.low, connections)
+	if grown := connections - t.low; grown < trimAfter || grown < t.low/4 || arrived > connections/50 || t.last > 0 && now-t.last < trimPause {
+		return false
+	}
+	t.low, t.last = connections, now
+	return true
+}
+
+const (
+	trimAfter = 200   // connections
+	trimPause = 2_000 // milliseconds
+)
 
 // sweep holds the sweeper's buffers.
 type sweep struct {
