@@ -220,6 +220,10 @@ func (x *exchange) forward(m *message) {
 	for {
 		t := x.s.roster.pick(x.ep.role.site, &tried)
 		if t == nil {
+			if x.s.roster.await(x, x.ep.role.site) {
+				tried.n = 0
+				continue
+			}
 			if last == nil {
 				last = x.noTunnel()
 			}

@@ -432,3 +432,16 @@ func lostForever(c *call) <-chan struct{} {
 	c.OnReset(func() { close(ch) })
 	return ch
 }
+
+// TestRequestWaitsForATunnel: a request that comes while no tunnel is up is
+// answered when one comes in time.
+func TestRequestWaitsForATunnel(t *testing.T) {
+	noLeaks(t)
+	in := startInstance(t, instanceOptions{config: configuration(1), tunnelWait: time.Minute})
+	c := in.dial(clientTLS()).send("POST /wiki/x HTTP/1.1\r\n" + hostField + "Content-Length: 5\r\n\r\nhello")
+	eventually(t, "the request is in flight", func() bool { return in.s.InFlight() == 1 })
+	in.connect("id-1", echo)
+	if res := c.answer("POST"); res.StatusCode != 200 || text(res) != "POST /wiki/x|hello|5" {
+		t.Errorf("got %s", res.Status)
+	}
+}
