@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/opencmg/opencmg"
@@ -22,6 +23,7 @@ const (
 	// the time until a blocked token or certificate is refused everywhere.
 	lookEvery     = 200 * time.Millisecond
 	statusEvery   = time.Minute
+	trafficEvery  = 5 * time.Second
 	controlWait   = 10 * time.Second
 	maxControl    = 16 << 10 // bytes of a control answer
 	maxDocument   = 32 << 20 // bytes of a published configuration
@@ -203,16 +205,22 @@ func (c *Connector) notify() {
 	}
 }
 
-// reportStatus sends the status to every instance when tunnels change and
-// every minute (cmg-behaviour C12, C14: over the tunnel, not by files).
+// reportStatus sends the status to every instance when tunnels change, within
+// seconds of traffic, and every minute (cmg-behaviour C12, C14: over the
+// tunnel, not by files).
 func (c *Connector) reportStatus(ctx context.Context) {
-	t := time.NewTicker(statusEvery)
+	t := time.NewTicker(trafficEvery)
 	defer t.Stop()
+	var reported []opencmg.EndpointTraffic
+	var sent time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
+		case now := <-t.C:
+			if traffic := c.Status().Endpoints; now.Sub(sent) < statusEvery && slices.Equal(traffic, reported) {
+				continue
+			}
 			c.log.Debug("ReportTrafficData - state message to send")
 		case <-c.changed:
 			// Several tunnels tend to change together.
@@ -224,7 +232,9 @@ func (c *Connector) reportStatus(ctx context.Context) {
 			case <-settle.C:
 			}
 		}
-		body, err := json.Marshal(c.Status())
+		status := c.Status()
+		reported, sent = status.Endpoints, time.Now()
+		body, err := json.Marshal(status)
 		if err != nil {
 			c.log.Error("status can not be written", "err", err)
 			continue
