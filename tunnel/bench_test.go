@@ -20,7 +20,8 @@ import (
 
 // Each benchmark runs the tunnel and, with the same messages over the same kind
 // of connection, yamux, and reports the ratio of their figures as x-yamux: how
-// many times faster (or smaller) the tunnel is.
+// many times faster (or smaller) the tunnel is. x-yamux-cpu is the ratio of CPU
+// times, which says more on a busy machine.
 
 var (
 	benchHead   = pattern(500)
@@ -68,28 +69,46 @@ func handshake(tb testing.TB, x, y net.Conn) {
 	}
 }
 
-// parallel runs n operations on k goroutines and returns the time they took.
-func parallel(tb testing.TB, n, k int, f func(buf []byte) error) time.Duration {
+// A cost is what something took, by the clock and of the CPUs.
+type cost struct{ clock, cpu float64 }
+
+func measure(f func()) cost {
+	start, used := time.Now(), cpuTime()
+	f()
+	return cost{time.Since(start).Seconds(), (cpuTime() - used).Seconds()}
+}
+
+// report compares the tunnel's cost with that of yamux.
+func report(b *testing.B, mine, theirs cost) {
+	b.ReportMetric(theirs.clock/mine.clock, "x-yamux")
+	if mine.cpu > 0 {
+		b.ReportMetric(theirs.cpu/mine.cpu, "x-yamux-cpu")
+		b.ReportMetric(mine.cpu/float64(b.N)*1e6, "cpu-µs/op")
+	}
+}
+
+// parallel runs n operations on k goroutines.
+func parallel(tb testing.TB, n, k int, f func(buf []byte) error) cost {
 	var all sync.WaitGroup
 	work := make(chan struct{}, n)
 	for range n {
 		work <- struct{}{}
 	}
 	close(work)
-	start := time.Now()
-	for range min(k, n) {
-		all.Go(func() {
-			buf := make([]byte, 32<<10)
-			for range work {
-				if err := f(buf); err != nil {
-					tb.Error(err)
-					return
+	return measure(func() {
+		for range min(k, n) {
+			all.Go(func() {
+				buf := make([]byte, 32<<10)
+				for range work {
+					if err := f(buf); err != nil {
+						tb.Error(err)
+						return
+					}
 				}
-			}
-		})
-	}
-	all.Wait()
-	return time.Since(start)
+			})
+		}
+		all.Wait()
+	})
 }
 
 // BenchmarkSmallRequests makes requests with a body of 2 KiB that are answered
@@ -131,8 +150,8 @@ func BenchmarkSmallRequests(b *testing.B) {
 				}
 			})
 			b.StopTimer()
-			b.ReportMetric(float64(b.N)/mine.Seconds(), "req/s")
-			b.ReportMetric(yamuxSmall(b, b.N, k).Seconds()/mine.Seconds(), "x-yamux")
+			b.ReportMetric(float64(b.N)/mine.clock, "req/s")
+			report(b, mine, yamuxSmall(b, b.N, k))
 			st := c.Stats()
 			b.ReportMetric(float64(st.Opened)/float64(st.Writes), "req/write")
 		})
@@ -141,7 +160,7 @@ func BenchmarkSmallRequests(b *testing.B) {
 
 // yamuxSmall makes the same requests: each message behind its length, on a
 // stream of its own.
-func yamuxSmall(b *testing.B, n, k int) time.Duration {
+func yamuxSmall(b *testing.B, n, k int) cost {
 	x, y := tlsPipe(b)
 	handshake(b, x, y)
 	c, s := yamuxPair(b, x, y)
@@ -199,17 +218,17 @@ func BenchmarkThroughput(b *testing.B) {
 	if _, _, err := s.ReadHead(); err != nil {
 		b.Fatal(err)
 	}
-	read := func(r io.Reader, n int) time.Duration {
+	read := func(r io.Reader, n int) cost {
 		buf := make([]byte, 32<<10)
-		start := time.Now()
-		for n > 0 {
-			m, err := r.Read(buf[:min(len(buf), n)])
-			if err != nil {
-				b.Fatal(err)
+		return measure(func() {
+			for n > 0 {
+				m, err := r.Read(buf[:min(len(buf), n)])
+				if err != nil {
+					b.Fatal(err)
+				}
+				n -= m
 			}
-			n -= m
-		}
-		return time.Since(start)
+		})
 	}
 	b.ReportAllocs()
 	b.ResetTimer()
@@ -232,7 +251,7 @@ func BenchmarkThroughput(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.ReportMetric(read(st, b.N*piece).Seconds()/mine.Seconds(), "x-yamux")
+	report(b, mine, read(st, b.N*piece))
 	st.Close()
 }
 

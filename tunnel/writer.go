@@ -27,7 +27,7 @@ const (
 	// yieldBelow is the size of a batch for which waiting once more pays.
 	yieldBelow = 16 << 10
 	// keepBuffer is the largest buffer kept between writes.
-	keepBuffer = 256 << 10
+	keepBuffer = 512 << 10
 )
 
 // A bulkFrame is a complete HEAD, DATA or TRAILERS frame that waits for its
