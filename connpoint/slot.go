@@ -32,6 +32,9 @@ type slot struct {
 	instance *instanceLink
 	// offered takes a tunnel that another slot reached by a balanced address.
 	offered chan *dialled
+	// dialer belongs to the slot's goroutine. It lives as long as the slot, so
+	// that the reason of a fall-back is logged once and not at every dial.
+	dialer tunnel.Dialer
 
 	mu        sync.Mutex // guards what follows
 	current   *tunnel.Conn
@@ -151,14 +154,13 @@ func (s *slot) connect(ctx context.Context) (*dialled, error) {
 			return first
 		}
 	}
-	dialer := tunnel.Dialer{
-		TLS: conf, ServerName: l.target.ServiceName,
-		TCPTLSAddr: a.TCPTLS, HTTPSAddr: a.HTTPS,
-		Proxy: c.cfg.Proxy, DialContext: c.cfg.DialContext, Log: c.log,
-	}
+	d := &s.dialer
+	d.TLS, d.ServerName = conf, l.target.ServiceName
+	d.TCPTLSAddr, d.HTTPSAddr = a.TCPTLS, a.HTTPS
+	d.Proxy, d.DialContext, d.Log = c.cfg.Proxy, c.cfg.DialContext, c.log
 	dialCtx, cancel := context.WithTimeout(ctx, 45*time.Second)
 	defer cancel()
-	nc, transport, err := dialer.Dial(dialCtx)
+	nc, transport, err := d.Dial(dialCtx)
 	if err != nil {
 		return nil, err
 	}
@@ -170,12 +172,12 @@ func (s *slot) connect(ctx context.Context) (*dialled, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dialled{conn: conn, transport: strings.ToLower(string(transport)), instance: reached}
+	up := &dialled{conn: conn, transport: strings.ToLower(string(transport)), instance: reached}
 	l.learn(conn.Peer().Instances)
 	if reached == i.number {
-		return d, nil
+		return up, nil
 	}
-	if l.offer(d) {
+	if l.offer(up) {
 		return nil, fmt.Errorf("reach instance %d: %w", i.number, errOtherInstance)
 	}
 	conn.Close()
