@@ -60,6 +60,7 @@ type Intervals struct {
 	Heartbeat     time.Duration // default 7 days
 	Inventory     time.Duration // default 7 days
 	KeepAlive     time.Duration // of the notification channel, default 15 minutes
+	Confirm       time.Duration // between questions how a pending registration went, default 5 seconds
 	Retry         time.Duration // first wait after a failed act, default 30 seconds, doubled up to 15 minutes
 }
 

@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"os"
@@ -192,14 +193,50 @@ func TestReportsArrive(t *testing.T) {
 	}
 }
 
+// TestEntraTenantFromToken sets up by Entra with no word but where and which
+// site (cmg-behaviour K20).
+func TestEntraTenantFromToken(t *testing.T) {
+	claims := base64.RawURLEncoding.EncodeToString([]byte(`{"tid":"` + strings.ToUpper(tenant) + `"}`))
+	for name, test := range map[string]struct{ token, want string }{
+		"tenant":    {"e30." + claims + ".sig", ""},
+		"no claims": {"opaque", "AADTENANTID="},
+		"nonsense":  {"a.!.c", "AADTENANTID="},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.tokens[test.token] = tokenKind{kind: "entra"}
+			r.approval = ccm.ApprovedByEntra
+			addr, _ := r.serve(r.gateway(), gatewayName)
+			cfg := r.config(t, to(t, gatewayName, addr))
+			cfg.Entra = client.EntraTokenFunc(func(context.Context, client.EntraTokenRequest) (string, error) { return test.token, nil })
+			c := create(t, cfg, plainWords)
+			_, err := c.Install(t.Context())
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("install: %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
 func TestPendingAndApproval(t *testing.T) {
 	r := newRig(t)
 	r.approval = ccm.ApprovalPending
 	addr, _ := r.serve(r.gateway(), gatewayName)
-	c := create(t, r.config(t, to(t, gatewayName, addr)), tokenWords)
+	cfg := r.config(t, to(t, gatewayName, addr))
+	cfg.Intervals.Confirm = time.Millisecond
+	c := create(t, cfg, tokenWords)
 	if res := ok(t)(c.Register(t.Context())); !strings.Contains(res.Detail, "approval pending") {
 		t.Errorf("detail %q", res.Detail)
 	}
+	// Nobody decides while the client asks.
+	r.pending = 100
+	if res := ok(t)(c.Register(t.Context())); !strings.Contains(res.Detail, "approval pending") {
+		t.Errorf("still pending: detail %q", res.Detail)
+	}
+	if asked := 100 - r.pending; asked < 2 || asked > 20 {
+		t.Errorf("the client asked %d times", asked)
+	}
+	r.pending = 0
 	if _, err := c.Policy(t.Context()); !errors.Is(err, opencmg.Forbidden) || !strings.Contains(err.Error(), "approve") {
 		t.Errorf("policy before approval: %v", err)
 	}

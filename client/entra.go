@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -135,6 +136,9 @@ func (c *Client) entraRequest(ctx context.Context) (EntraTokenRequest, error) {
 		return r, nil
 	}
 	if r.TenantID == "" {
+		r.TenantID = c.tenantOfDevice(ctx, r)
+	}
+	if r.TenantID == "" {
 		return r, opencmg.Errorf(opencmg.Invalid, "the Entra tenant of this device is not known; install with AADTENANTID=<tenant ID>")
 	}
 	var last error
@@ -165,4 +169,28 @@ func (c *Client) entraRequest(ctx context.Context) (EntraTokenRequest, error) {
 		last = opencmg.Errorf(opencmg.Invalid, "no gateway is known to ask about Entra tenant %s; install with AADCLIENTAPPID= and AADRESOURCEURI=", r.TenantID)
 	}
 	return r, fmt.Errorf("AADAuthInfo: %w", last)
+}
+
+// tenantOfDevice is the tenant of the token that the device has already, since
+// setup by Entra needs no word about it (cmg-behaviour K20); empty when there is
+// none. The token is not verified: its tenant is only asked about.
+func (c *Client) tenantOfDevice(ctx context.Context, r EntraTokenRequest) string {
+	token, err := c.cfg.Entra.EntraToken(ctx, r)
+	if err != nil {
+		c.log.Debug("no token tells the tenant of this device", "component", "ADALOperationProvider", "err", err)
+		return ""
+	}
+	var claims struct {
+		TenantID string `json:"tid"`
+	}
+	if _, payload, ok := strings.Cut(token, "."); ok {
+		payload, _, _ = strings.Cut(payload, ".")
+		if b, err := base64.RawURLEncoding.DecodeString(payload); err != nil || json.Unmarshal(b, &claims) != nil {
+			return ""
+		}
+	}
+	if !opencmg.IsGUID(claims.TenantID) {
+		return ""
+	}
+	return strings.ToLower(claims.TenantID)
 }

@@ -54,7 +54,7 @@ func (c *Client) listen(ctx context.Context, l listener) error {
 	}
 	if st := c.state(); st.Intranet && st.MP != "" && c.settings().fastChannelPort != 0 {
 		err := c.listenTCP(ctx, id, st.MP, l)
-		if ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil {
 			return err
 		}
 		c.log.Info("the fast channel can not be used; HTTP takes its place", "component", notifyComponent, "err", err)
@@ -232,7 +232,7 @@ func (c *Client) take(f ccm.Frame, l listener) (ccm.TaskResponse, error) {
 	if err != nil {
 		return ccm.TaskResponse{}, err
 	}
-	c.log.Info("task received", "component", notifyComponent, "pushid", t.PushID, "taskid", t.TaskID, "taskguid", t.TaskGUID, "tasktype", t.Type)
+	c.log.Info("task received", "component", notifyComponent, "pushid", t.PushID, "taskid", t.TaskID, "taskguid", t.TaskGUID, "tasktype", t.Type, "taskParam", t.Param)
 	return ccm.TaskResponse{Time: c.cfg.Now(), PushID: t.PushID, TaskID: t.TaskID, ReturnCode: l.task(t)}, nil
 }
 

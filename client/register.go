@@ -14,12 +14,9 @@ import (
 // AgentVersion is what clients report as their version.
 const AgentVersion = "5.00.9128.1000"
 
-// confirmInterval and confirmTime bound the wait for a pending registration
-// (wire.md 5.3).
-const (
-	confirmInterval = 5 * time.Second
-	confirmTime     = 30 * time.Second
-)
+// confirmations is how often a client asks how its pending registration went
+// before it goes on without an answer (wire.md 5.3).
+const confirmations = 6
 
 // key signs messages.
 func (c *Client) key() crypto.Signer { return c.identity.PrivateKey.(crypto.Signer) }
@@ -85,16 +82,16 @@ func (c *Client) shown() string {
 	return c.thumbprint()
 }
 
-// confirm asks until the site has decided or confirmTime is over.
+// confirm asks until the site has decided. A registration that is still pending
+// then is no failure: an administrator has to approve it, and the next
+// registration will tell.
 func (c *Client) confirm(ctx context.Context, resp ccm.RegistrationResponse) (ccm.RegistrationResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, confirmTime)
-	defer cancel()
-	ticker := time.NewTicker(confirmInterval)
+	ticker := time.NewTicker(c.settings().Confirm)
 	defer ticker.Stop()
-	for resp.Status == ccm.Pending && resp.SMSID != "" {
+	for n := 0; n < confirmations && resp.Status == ccm.Pending && resp.SMSID != ""; n++ {
 		select {
 		case <-ctx.Done():
-			return resp, nil // still pending; the next heartbeat asks again
+			return resp, ctx.Err()
 		case <-ticker.C:
 		}
 		text, err := c.registrationRequest(ccm.Confirmation, resp.SMSID)

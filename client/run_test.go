@@ -39,6 +39,9 @@ func TestNotifyTest(t *testing.T) {
 		if !slices.Contains(r.seen(), "fast channel") {
 			t.Error("the fast channel was not used")
 		}
+		if len(r.signedIn) > 1 {
+			t.Error("a second channel was opened after the test had succeeded")
+		}
 	})
 	t.Run("inside without fast channel", func(t *testing.T) {
 		r := newRig(t)

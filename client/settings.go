@@ -49,6 +49,7 @@ func (c *Client) loadSettings() {
 		{ccm.SettingInventoryInterval, time.Minute, &s.Inventory, 7 * 24 * time.Hour},
 		{ccm.SettingNotificationKeepAlive, time.Second, &s.KeepAlive, 15 * time.Minute},
 		{"", 0, &s.GatewaySearch, 25 * time.Hour},
+		{"", 0, &s.Confirm, 5 * time.Second},
 		{"", 0, &s.Retry, 30 * time.Second},
 	} {
 		if *f.interval > 0 {

@@ -105,6 +105,10 @@ type call struct {
 	attempts int
 }
 
+// options is the word of that name in log lines; its bits in the vendor's client
+// are unknown. Ours has one: the request carries a token.
+func (c *call) options() string { return fmt.Sprintf("0x%X", btoi(c.bearer != "")) }
+
 // An answer is a successful response.
 type answer struct {
 	header        http.Header
@@ -289,7 +293,8 @@ func (t *transport) attempt(ctx context.Context, c *call) (a *answer, sent bool,
 		req.Header[k] = []string{v} // as spelled: receivers compare with the spelling they know
 	}
 	began := time.Now()
-	t.log.Debug("request", "component", c.component, "Host", req.URL.Host, "Path", req.URL.Path, "Port", portOf(req.URL), "Protocol", "https", "CcmTokenAuth", btoi(c.bearer != ""))
+	t.log.Info("request", "component", "CcmMessaging", "Host", req.URL.Hostname(), "Path", req.URL.Path, "Port", portOf(req.URL), "Protocol", req.URL.Scheme,
+		"CcmTokenAuth", btoi(c.bearer != ""), "Flags", "0x0", "Options", c.options())
 	resp, err := t.http.Do(req)
 	if err != nil {
 		if remote != "" && ctx.Err() == nil {
@@ -340,7 +345,7 @@ func transportError(c *call, err error) error {
 // 11.4).
 func (t *transport) logFailure(c *call, err error) {
 	u, _ := url.Parse(c.url)
-	t.log.Error("[CCMHTTP] ERROR:", "component", c.component, "URL", withoutQuery(c.url), "Port", portOf(u), "Options", btoi(c.bearer != ""), "Code", 0, "Text", err.Error())
+	t.log.Error("[CCMHTTP] ERROR:", "component", c.component, "URL", withoutQuery(c.url), "Port", portOf(u), "Options", c.options(), "Code", 0, "Text", err.Error())
 	var h *HTTPError
 	if errors.As(err, &h) {
 		t.log.Error("[CCMHTTP] ERROR INFO:", "component", c.component, "StatusCode", h.StatusCode, "StatusText", h.StatusText, "request_id", h.CorrelationID)
