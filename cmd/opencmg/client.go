@@ -68,9 +68,11 @@ func runClientInstall(ctx context.Context, e *env, args []string) error {
 	fs.StringVar(&entraCommand, "entra-token-command", "", "`command` that prints an Entra token of this device")
 	fs.StringVar(&o.LogDir, "log-dir", "", "`directory` of log files; default is logs below the state directory")
 	regtoken := fs.String("regtoken-file", "", "`file` that holds the bulk registration token; keeps it out of the process list, unlike /regtoken:")
-	if err := fs.Parse(args); err != nil {
+	own, words := splitWords(fs, args)
+	if err := fs.Parse(own); err != nil {
 		return flagError(fs.Name(), err)
 	}
+	words = append(words, fs.Args()...)
 	o.ConnectTo = to
 	if entraCommand != "" {
 		o.EntraTokenCommand = strings.Fields(entraCommand)
@@ -84,7 +86,6 @@ func runClientInstall(ctx context.Context, e *env, args []string) error {
 			*f = abs
 		}
 	}
-	words := fs.Args()
 	if *regtoken != "" {
 		b, err := os.ReadFile(*regtoken)
 		if err != nil {
@@ -122,6 +123,30 @@ func runClientInstall(ctx context.Context, e *env, args []string) error {
 	}
 	fmt.Fprint(e.stdout, c.Status().String())
 	return nil
+}
+
+// splitWords parts our flags from ccmsetup's words, which may stand in any
+// order. A word with one dash that is no flag of ours is ccmsetup's.
+func splitWords(fs *flag.FlagSet, args []string) (own, words []string) {
+	for i := 0; i < len(args); i++ {
+		a := args[i]
+		if a == "--" {
+			return own, append(words, args[i+1:]...)
+		}
+		name, _, hasValue := strings.Cut(strings.TrimLeft(a, "-"), "=")
+		f := fs.Lookup(name)
+		help := name == "help" || name == "h"
+		if !strings.HasPrefix(a, "-") || f == nil && !help && !strings.HasPrefix(a, "--") {
+			words = append(words, a)
+			continue
+		}
+		own = append(own, a)
+		if f != nil && !hasValue && i+1 < len(args) {
+			i++
+			own = append(own, args[i])
+		}
+	}
+	return own, words
 }
 
 func flagError(name string, err error) error {

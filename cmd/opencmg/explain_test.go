@@ -66,6 +66,18 @@ func TestExplain(t *testing.T) {
 		})
 	}
 
+	// The same file of roots serves those who try the management point inside.
+	if len(ca) != 2 {
+		t.Fatalf("%d certificates in the CA file, want two", len(ca))
+	}
+	inside := trusting(ca[1], nil, strings.TrimPrefix(info.ManagementPoint, "https://"))
+	defer inside.CloseIdleConnections()
+	if res, err := inside.Get(info.ManagementPoint + "/SMS_MP/.sms_aut?MPLIST"); err != nil || res.StatusCode != http.StatusOK {
+		t.Errorf("MPLIST inside: %v", err)
+	} else {
+		res.Body.Close()
+	}
+
 	res, id = ask(info.MutualAuthBase + "/CCM_System_WindowsAuth/request")
 	if res.StatusCode != http.StatusNotFound {
 		t.Errorf("unpublished path: %s", res.Status)

@@ -90,6 +90,15 @@ func (l *lab) setUp(now time.Time) error {
 	if err := l.publish(); err != nil {
 		return err
 	}
+	// Who tries the management point from inside needs the site's CA, and has
+	// one file for both.
+	siteCA, err := os.ReadFile(l.path("site", siteCAFile))
+	if err != nil {
+		return err
+	}
+	if err := pki.WriteFile(l.path("ca.pem"), append(l.publicCA.CertificatePEM(), siteCA...), 0o644); err != nil {
+		return err
+	}
 	return l.writeConfigs()
 }
 
