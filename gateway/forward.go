@@ -303,18 +303,35 @@ func requestField(h *http1.RequestHead, name []byte) bool {
 }
 
 // spoofed reports whether a client's field would make it look like a part of
-// this system, or like another client, to a role.
+// this system, or like another client or request, to a role: the fields by
+// which well-known proxies hand on a verified certificate or user (RFC 9440 and
+// older habits), and those that replace the path or the method that was
+// checked.
 func spoofed(name []byte) bool {
 	switch toLower(name[0]) {
 	case 'o':
 		return hasPrefixFold(name, opencmg.HeaderPrefix)
 	case 'x':
-		return hasPrefixFold(name, opencmg.HeaderCorrelationID) || hasPrefixFold(name, "X-Forwarded-") ||
-			hasPrefixFold(name, "X-Original-URL") || hasPrefixFold(name, "X-Rewrite-URL")
+		for _, prefix := range spoofedX {
+			if hasPrefixFold(name, prefix) {
+				return true
+			}
+		}
 	case 'f':
 		return equalFold(name, "Forwarded")
+	case 'c':
+		return hasPrefixFold(name, "Client-Cert")
+	case 'r':
+		return hasPrefixFold(name, "Remote-User")
+	case 's':
+		return hasPrefixFold(name, "SSL-Client-")
 	}
 	return false
+}
+
+var spoofedX = []string{
+	opencmg.HeaderCorrelationID, "X-Forwarded-", "X-Original-", "X-Rewrite-URL", "X-HTTP-Method", "X-Method-Override",
+	"X-ARR-", "X-Client-Cert", "X-SSL-", "X-Remote-User", "X-MS-Client-Principal", "X-Real-IP",
 }
 
 // requestTrailer reports whether a trailer field of a client is passed on.

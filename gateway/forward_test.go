@@ -67,7 +67,7 @@ func TestForwardIdentifiesTheCaller(t *testing.T) {
 			c := in.dial(cfg)
 			for range 2 { // the second one from the connection's memory
 				c.send(tt.head + "\r\n" + hostField + "OpenCMG-Identity: auth=pki\r\nopencmg_identity: auth=pki\r\nX-Correlation-ID: mine\r\n" +
-					"X-Forwarded-For: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\nX-Original-URL: /admin\r\nConnection: X-Mine, Host\r\nX-Mine: 1\r\nTE: trailers\r\nUpgrade: h2c\r\n" +
+					"X-Forwarded-For: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\nX-Original-URL: /admin\r\nX-HTTP-Method-Override: DELETE\r\nx_arr_clientcert: a\r\nClient-Cert: :a:\r\nSSL_CLIENT_CERT: a\r\nREMOTE_USER: root\r\nConnection: X-Mine, Host\r\nX-Mine: 1\r\nTE: trailers\r\nUpgrade: h2c\r\n" +
 					"Range: bytes=0-5\r\nCCMClientID: a\r\nCCMClientTimestampsSignature: b\r\nClientToken: c\r\nX-Twice: 1\r\nX-Twice: 2\r\n\r\n")
 				method, _, _ := strings.Cut(tt.head, " ")
 				res := c.answer(method)
