@@ -54,7 +54,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	fs.IntVar(&o.conns, "conns", 64, "client connections for small requests")
 	fs.IntVar(&o.held, "held", 2000, "held requests")
 	fs.BoolVar(&o.check, "check", false, "exit 1 when the chain does not beat net/http and yamux: 2.5 times in small requests, at all in the others")
-	fs.StringVar(&o.only, "only", "", "run one scenario: small, bulk or held")
+	fs.StringVar(&o.only, "only", "", "run one scenario: small, bulk, beside or held")
 	fs.StringVar(&o.profile, "profile", "", "write profiles of gateway and connection point to this directory")
 	child := fs.String("child", "", "internal: run one process of the benchmark")
 	if err := fs.Parse(args); err != nil {
@@ -63,6 +63,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	o.bulk, o.bulks, o.settle = 100<<20, 4, 2*time.Second
 	if *quick {
 		o.rounds, o.duration, o.held, o.bulks = 2, time.Second, 500, 1
+	}
+	if !slices.Contains([]string{"", "small", "bulk", "beside", "held"}, o.only) {
+		fmt.Fprintf(stderr, "bench: -only %s: must be small, bulk, beside or held\n", o.only)
+		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -126,7 +130,7 @@ func runBench(ctx context.Context, o options, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%s %s, %d cores, %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
 	b := &bench{o: o, e: e, out: out}
-	if o.only == "" || o.only == "small" || o.only == "bulk" {
+	if o.only != "held" {
 		var systems []*system
 		for _, f := range starters {
 			s, err := f()
@@ -136,13 +140,14 @@ func runBench(ctx context.Context, o options, out io.Writer) error {
 			defer s.stop()
 			systems = append(systems, s)
 		}
-		if o.only != "bulk" {
-			if err := b.small(ctx, systems); err != nil {
-				return err
+		for _, scenario := range []struct {
+			name string
+			run  func(context.Context, []*system) error
+		}{{"small", b.small}, {"bulk", b.bulk}, {"beside", b.beside}} {
+			if o.only != "" && o.only != scenario.name {
+				continue
 			}
-		}
-		if o.only != "small" {
-			if err := b.bulk(ctx, systems); err != nil {
+			if err := scenario.run(ctx, systems); err != nil {
 				return err
 			}
 		}
