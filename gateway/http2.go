@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,7 +71,9 @@ func (s *Server) newHTTP2() *http.Server {
 		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: 100, SendPingTimeout: 60 * time.Second, PingTimeout: 15 * time.Second, WriteByteTimeout: 60 * time.Second},
 		IdleTimeout:    120 * time.Second,
 		MaxHeaderBytes: maxHTTP2Head,
-		BaseContext:    func(net.Listener) context.Context { return s.ctx },
+		// "OPTIONS *" is refused like any other request.
+		DisableGeneralOptionsHandler: true,
+		BaseContext:                  func(net.Listener) context.Context { return s.ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, clientConnKey{}, l.client(c))
 		},
@@ -137,8 +140,12 @@ func (s *Server) serveHTTP2Request(c *clientConn, w http.ResponseWriter, r *http
 		return
 	}
 	err := x.scratch.req.Parse(head)
-	if err == nil && len(r.Header["Content-Length"]) > 1 {
+	switch hosts := r.Header["Host"]; {
+	case err != nil:
+	case len(r.Header["Content-Length"]) > 1:
 		err = &http1.ParseError{Status: http.StatusBadRequest, Reason: "Content-Length is repeated"}
+	case len(hosts) > 1 || len(hosts) == 1 && !strings.EqualFold(hosts[0], r.Host):
+		err = &http1.ParseError{Status: http.StatusBadRequest, Reason: "Host is not :authority"} // RFC 9113 8.3.1
 	}
 	if err != nil {
 		x.refuse(malformed(err))
@@ -283,6 +290,9 @@ func (w *http2Responder) fields(h *http1.ResponseHead) {
 func (w *http2Responder) start(x *exchange, h *http1.ResponseHead, length int64) {
 	w.fields(h)
 	header := w.w.Header()
+	if header["Content-Type"] == nil {
+		header["Content-Type"] = nil // not guessed: HTTP/1.1 clients get none either
+	}
 	header.Set(opencmg.HeaderCorrelationID, x.id)
 	if h.NoBody && h.ContentLength >= 0 && h.Status != http.StatusNoContent {
 		header.Set("Content-Length", strconv.FormatInt(h.ContentLength, 10))

@@ -67,3 +67,49 @@ func TestHTTP2ResetFlood(t *testing.T) {
 		t.Errorf("after the flood: %s", res.Status)
 	}
 }
+
+// TestHTTP2SameVerdicts asks over HTTP/2 what HTTP/1.1 refuses in ways of its
+// own.
+func TestHTTP2SameVerdicts(t *testing.T) {
+	noLeaks(t)
+	in := startInstance(t, instanceOptions{config: configuration(1), quiet: true})
+	f := in.dialHTTP2()
+	f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	const path = "/CCM_Proxy_MutualAuth/ServiceMetadata"
+	for _, tt := range []struct {
+		name, status string
+		fields       []string
+	}{
+		{"fine", "200", []string{":method", "GET", ":authority", testName, ":path", path}},
+		{"same host", "200", []string{":method", "GET", ":authority", testName, ":path", path, "host", testName}},
+		{"only host", "200", []string{":method", "GET", ":path", path, "host", testName}},
+		{"another host", "400", []string{":method", "GET", ":authority", testName, ":path", path, "host", "evil.example"}},
+		{"two hosts", "400", []string{":method", "GET", ":authority", testName, ":path", path, "host", testName, "host", "evil.example"}},
+		{"options of everything", "400", []string{":method", "OPTIONS", ":authority", testName, ":path", "*"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			id, err := f.open(append([]string{":scheme", "https"}, tt.fields...)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for {
+				fr, err := f.ReadFrame()
+				if err != nil {
+					t.Fatal(err)
+				}
+				h, ok := fr.(*http2.MetaHeadersFrame)
+				if !ok || h.StreamID != id {
+					continue
+				}
+				fields := map[string]string{}
+				for _, hf := range h.Fields {
+					fields[hf.Name] = hf.Value
+				}
+				if fields[":status"] != tt.status || len(fields["x-correlation-id"]) != 32 {
+					t.Errorf("got %v, want status %s", fields, tt.status)
+				}
+				return
+			}
+		})
+	}
+}

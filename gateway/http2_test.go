@@ -75,6 +75,9 @@ func TestHTTP2(t *testing.T) {
 		if res.ProtoMajor != 2 {
 			t.Fatalf("spoke %s", res.Proto)
 		}
+		if guess := res.Header.Values("Content-Type"); strings.HasPrefix(path, "/wiki/") && len(guess) > 0 {
+			t.Errorf("%s: content type %q, which the role did not send", path, guess)
+		}
 		if id := res.Header.Values(opencmg.HeaderCorrelationID); len(id) != 1 || len(id[0]) != 32 {
 			t.Errorf("%s: correlation ID %q", path, id)
 		}
