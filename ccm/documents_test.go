@@ -69,6 +69,15 @@ func TestAssignments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Nothing but the braces is escaped, as in what working clients send.
+	if want := ".sms_pol?%7BB%7D." + hash; !strings.HasSuffix(u, want) {
+		t.Errorf("URL is %s, want it to end in %s", u, want)
+	}
+	escaped := gotReply.Assignments[0].Policy
+	escaped.Location = strings.NewReplacer("{", "%7B", "}", "%7D").Replace(escaped.Location)
+	if same, err := escaped.URL("https://gw.example.com/CCM_Proxy_ServerAuth/8/"); same != u || err != nil {
+		t.Errorf("escaped location gives %s, %v", same, err)
+	}
 	base, query, _ := strings.Cut(u, "?")
 	if base != "https://gw.example.com/CCM_Proxy_ServerAuth/8/SMS_MP/.sms_pol" {
 		t.Errorf("URL is %s", u)

@@ -141,7 +141,10 @@ func (p PolicyReference) URL(base string) (string, error) {
 	if !ok || !strings.Contains(p.Location, "<mp>") {
 		return "", opencmg.Errorf(opencmg.Invalid, "policy %s: its location is not on a management point", p.ID)
 	}
-	return strings.TrimSuffix(base, "/") + PathPolicy + "?" + url.QueryEscape(query), nil
+	if q, err := url.PathUnescape(query); err == nil {
+		query = q // some arrive escaped
+	}
+	return strings.TrimSuffix(base, "/") + PathPolicy + "?" + url.PathEscape(query), nil
 }
 
 // PolicyLocation returns the location of the policy with this hash.
