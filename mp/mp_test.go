@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -97,6 +98,11 @@ func TestBulkTokenClient(t *testing.T) {
 	}
 	if !found {
 		t.Error("no policy allows the gateway")
+	}
+	// Hexadecimal is the same number in either case.
+	p := reply.Assignments[0].Policy
+	if code, _, _ := d.do("GET", ccm.PathPolicy+"?"+p.ID+".SHA256:"+strings.ToLower(strings.TrimPrefix(p.Hash, "SHA256:")), "", nil); code != 200 {
+		t.Errorf("hash in small letters: %d", code)
 	}
 
 	// A delta has what changed since, and what was taken away.
@@ -320,6 +326,24 @@ func TestTokenWithoutCertificate(t *testing.T) {
 		thief.id, thief.path, thief.header = d.id, direct.path, direct.header
 		if thief.ask(ccm.EndpointPolicy, ccm.AssignmentRequest{ClientID: d.id}.Encode()); thief.lastCode != http.StatusUnauthorized {
 			t.Errorf("%s: the token works with another key: %d", identity.Auth, thief.lastCode)
+		}
+	}
+}
+
+// Administrators search the token service's log for these fields (wire.md 11.4).
+func TestTokenServiceLog(t *testing.T) {
+	var log bytes.Buffer
+	g := start(t, func(c *mp.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	if code, _, _ := g.through(0, entra).do("GET", ccm.PathSTS, "", nil); code != 200 {
+		t.Fatalf("token service: %d", code)
+	}
+	g.stop()
+	for _, want := range []string{
+		"msg=starting ", "url=/CCM_STS", "TokenType=Device TenantId=" + tenant + " UserId=00000000-0000-0000-0000-000000000000 DeviceId=" + entra.DeviceID,
+		"OnPrem_UserSid=\"\" OnPrem_DeviceSid=\"\"", "\"token type\"=Device hierarchyId=" + hierarchy, "returning it",
+	} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %s:\n%s", want, log.String())
 		}
 	}
 }

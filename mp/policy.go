@@ -177,7 +177,7 @@ func (s *Server) policyBody(w http.ResponseWriter, r *http.Request) error {
 		x.refuse("refused: policy %s is not assigned to the caller (%q)", id, x.client)
 		return opencmg.Errorf(opencmg.NotFound, "there is no such policy for this caller")
 	}
-	if suffix != p.Hash && suffix != strings.ReplaceAll(p.Version, ".", "_") && suffix != p.Version {
+	if !strings.EqualFold(suffix, p.Hash) && suffix != strings.ReplaceAll(p.Version, ".", "_") && suffix != p.Version {
 		// A client that asks for an old body gets the new one and will find
 		// that its hash differs, unless told that there is none.
 		x.refuse("refused: policy %s has no body %.100s", id, suffix)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/opencmg/opencmg"
@@ -12,6 +13,9 @@ import (
 	"github.com/opencmg/opencmg/pki"
 	"github.com/opencmg/opencmg/sitedb"
 )
+
+// noUser is the user ID in the log of a token that is about a device only.
+const noUser = "00000000-0000-0000-0000-000000000000"
 
 // sts answers CCM_STS: it exchanges a proved identity for a CCM token, bound to
 // the key that the caller proved in TLS (wire.md 2.4). Its log lines carry the
@@ -41,7 +45,11 @@ func (s *Server) sts(w http.ResponseWriter, r *http.Request) error {
 	if id.UserID != "" {
 		tokenType = "UDA"
 	}
-	log.Info("validated token", "TokenType", tokenType, "TenantId", id.TenantID, "UserId", id.UserID, "DeviceId", id.DeviceID, "OnPrem_UserSid", id.UserSID, "auth", string(id.Auth))
+	userID := id.UserID
+	if userID == "" {
+		userID = noUser
+	}
+	log.Info("validated token", "TokenType", tokenType, "TenantId", id.TenantID, "UserId", userID, "DeviceId", id.DeviceID, "OnPrem_UserSid", id.UserSID, "OnPrem_DeviceSid", "", "auth", string(id.Auth))
 	if id.Auth == opencmg.AuthEntra {
 		// Before registration nobody is known by this key, and that is fine.
 		c, err := s.c.DB.ClientByThumbprint(r.Context(), id.Thumbprint)
@@ -65,12 +73,14 @@ func (s *Server) sts(w http.ResponseWriter, r *http.Request) error {
 	if err := s.c.DB.RecordToken(r.Context(), sitedb.Token{ID: t.ID, Kind: opencmg.AuthCCMToken, ClientID: id.ClientID, Thumbprint: id.Thumbprint, Issued: t.NotBefore, Expires: t.Expires}); err != nil {
 		return fail(err)
 	}
-	log.Info("created token", "token type", tokenType, "userId", id.UserID, "deviceId", string(id.ClientID), "token", t.ID, "expires", t.Expires)
+	hierarchy := strings.TrimPrefix(s.c.Signer.TokenIssuer().Issuer, pki.SiteIssuer(""))
+	log.Info("created token", "token type", tokenType, "hierarchyId", hierarchy, "userId", userID, "deviceId", string(id.ClientID), "token", t.ID, "expires", t.Expires)
 	s.metrics.tokens.WithLabelValues(string(opencmg.AuthCCMToken)).Inc()
 	x.client = id.ClientID
 	x.note("issued CCM token %s", t.ID)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	log.Info("issued token; returning it", "token", t.ID)
 	return json.NewEncoder(w).Encode(ccm.TokenReply{AccessToken: t.Raw, TokenType: ccm.TokenScheme, ExpiresIn: int(t.Expires.Sub(s.now()).Seconds()), ID: t.ID, ClientID: id.ClientID})
 }
 
