@@ -403,6 +403,9 @@ func (r *rig) push(id opencmg.ClientID, kind int) {
 func (r *rig) notification(w http.ResponseWriter, req *http.Request, body []byte) {
 	switch req.URL.Query().Get("RequestType") {
 	case "LogIn":
+		if length := req.Header.Get("Content-Length"); length != "0" {
+			r.t.Errorf("LogIn: Content-Length is %q, want 0", length)
+		}
 		w.Write(ccm.EncodeLogIn([]byte("session")))
 	case "Test":
 		q, err := ccm.ParseContinue(body)

@@ -282,6 +282,11 @@ func (t *transport) attempt(ctx context.Context, c *call) (a *answer, sent bool,
 	if err != nil {
 		return nil, false, fmt.Errorf("request %s: %w", withoutQuery(c.url), err)
 	}
+	if len(c.body) == 0 && c.method != http.MethodGet && c.method != http.MethodHead {
+		// net/http says the length of nothing for methods that it knows only;
+		// servers may demand it for any (RFC 9110 section 8.6).
+		req.TransferEncoding = []string{"identity"}
+	}
 	req.Header.Set("User-Agent", ccm.UserAgent)
 	if c.contentType != "" {
 		req.Header.Set("Content-Type", c.contentType)
