@@ -33,8 +33,8 @@ type options struct {
 	conns    int
 	held     int
 	settle   time.Duration // before the memory of held requests is read
-	bulk     int64 // bytes of the large download
-	bulks    int   // downloads per round
+	bulk     int64         // bytes of the large download
+	bulks    int           // downloads per round
 	check    bool
 	only     string
 	profile  string
