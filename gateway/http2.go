@@ -67,9 +67,11 @@ func (s *Server) newHTTP2() *http.Server {
 	l := &http2Listener{conns: make(chan *clientConn), closed: make(chan struct{}), of: map[net.Conn]*clientConn{}}
 	s.http2Conns = l
 	srv := &http.Server{
-		Protocols:      new(http.Protocols),
-		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: 100, SendPingTimeout: 60 * time.Second, PingTimeout: 15 * time.Second, WriteByteTimeout: 60 * time.Second},
-		IdleTimeout:    120 * time.Second,
+		Protocols: new(http.Protocols),
+		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: 100, SendPingTimeout: 60 * time.Second, PingTimeout: 15 * time.Second, WriteByteTimeout: 60 * time.Second},
+		// No IdleTimeout: the library arms that timer once more when it closes
+		// a connection, and so keeps the memory of dead ones, megabytes each
+		// after a flood of resets. The sweeper ends idle connections.
 		MaxHeaderBytes: maxHTTP2Head,
 		// "OPTIONS *" is refused like any other request.
 		DisableGeneralOptionsHandler: true,
@@ -78,10 +80,19 @@ func (s *Server) newHTTP2() *http.Server {
 			return context.WithValue(ctx, clientConnKey{}, l.client(c))
 		},
 		ConnState: func(c net.Conn, state http.ConnState) {
+			client := l.client(c)
+			if client == nil {
+				return
+			}
+			switch state {
+			case http.StateActive:
+				client.watch.enter(phaseWork)
+			case http.StateIdle:
+				client.watch.enter(phaseIdleHTTP2)
+			}
 			if state != http.StateClosed {
 				return
 			}
-			client := l.client(c)
 			l.mu.Lock()
 			delete(l.of, c)
 			l.mu.Unlock()

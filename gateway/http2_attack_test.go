@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -112,4 +113,41 @@ func TestHTTP2SameVerdicts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHTTP2Idle ends a connection without streams after the idle time, and not
+// one with a held request.
+func TestHTTP2Idle(t *testing.T) {
+	noLeaks(t)
+	in := startInstance(t, instanceOptions{config: configuration(1), quiet: true})
+	calls, release := make(chan struct{}), make(chan struct{})
+	in.connect("id-1", func(c *call) {
+		calls <- struct{}{}
+		<-release
+		c.answer("HTTP/1.1 200 OK", "hello")
+	})
+	idle, held := in.dialHTTP2(), in.dialHTTP2()
+	go io.Copy(io.Discard, idle.conn)
+	if _, err := held.open(":method", "GET", ":scheme", "https", ":authority", testName, ":path", "/wiki/held"); err != nil {
+		t.Fatal(err)
+	}
+	<-calls
+	sweepUntil := func(n int64) {
+		eventually(t, "connections are closed", func() bool {
+			in.s.Sweep(10 * time.Minute)
+			return in.s.Connections() == n
+		})
+	}
+	sweepUntil(1)
+	in.s.Sweep(10 * time.Minute)
+	close(release)
+	for answered := false; !answered; {
+		fr, err := held.ReadFrame()
+		if err != nil {
+			t.Fatalf("the held request got no answer: %v", err)
+		}
+		_, answered = fr.(*http2.DataFrame)
+	}
+	go io.Copy(io.Discard, held.conn)
+	sweepUntil(0)
 }

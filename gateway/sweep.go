@@ -34,6 +34,7 @@ const (
 	phaseWriteAnswer       // for the client to take it
 	phaseWork              // for nobody: the gateway is at work
 	phaseClosing
+	phaseIdleHTTP2 // for a stream to begin on an HTTP/2 connection
 )
 
 // A cause is why a phase was ended from outside.
@@ -132,7 +133,7 @@ func (w *watch) interrupt(old uint64, c cause) bool {
 		return false
 	}
 	switch phase(old >> phaseShift) {
-	case phaseHandshake, phaseIdle, phaseHead:
+	case phaseHandshake, phaseIdle, phaseHead, phaseIdleHTTP2:
 		w.conn.SetReadDeadline(aLongTimeAgo)
 		if phase(old>>phaseShift) == phaseHandshake {
 			w.conn.SetWriteDeadline(aLongTimeAgo)
@@ -286,7 +287,7 @@ func (s *Server) sweep(sw *sweep, now int64, gone bool) {
 		switch p {
 		case phaseHandshake:
 			limit = handshakeTimeout
-		case phaseIdle:
+		case phaseIdle, phaseIdleHTTP2:
 			limit = limits.idle
 		case phaseHead:
 			limit = limits.header
