@@ -128,6 +128,7 @@ type Server struct {
 	roster      roster
 	connections atomic.Int64
 	inFlight    atomic.Int64
+	strangers   atomic.Int64 // see maxStrangers
 	anonymous   rateLimiter
 	metrics     *metrics
 	traffic     trafficTable

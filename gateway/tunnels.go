@@ -17,9 +17,23 @@ import (
 	"github.com/opencmg/opencmg/tunnel"
 )
 
+// maxStrangers bounds the connections of the tunnel ports that have not proved
+// yet who they are, so that they can not use up this process's descriptors.
+const maxStrangers = 256
+
 // serveTunnelTCP takes a connection of a port that is for tunnels only.
 func (s *Server) serveTunnelTCP(raw net.Conn) {
-	s.serveTunnel(tls.Server(raw, s.tunnelTLS))
+	if s.strangers.Add(1) > maxStrangers {
+		s.strangers.Add(-1)
+		s.metrics.handshakes.WithLabelValues("too_many").Inc()
+		raw.Close()
+		return
+	}
+	c := tls.Server(raw, s.tunnelTLS)
+	c.SetDeadline(time.Now().Add(handshakeTimeout * time.Millisecond))
+	c.HandshakeContext(s.ctx) // serveTunnel gets the same error
+	s.strangers.Add(-1)
+	s.serveTunnel(c)
 }
 
 // serveTunnel serves one tunnel until it ends. The certificate says which
