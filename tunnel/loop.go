@@ -36,7 +36,7 @@ func (c *Conn) run() {
 		c.nextID = 1
 	}
 	c.budget.Store(int64(c.cfg.WindowBudget))
-	c.w.init(c.nc, &c.now)
+	c.w.init(c.nc, &c.now, &c.load)
 	c.workers.c = c
 	var loops sync.WaitGroup
 	loops.Go(c.write)

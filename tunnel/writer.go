@@ -26,6 +26,9 @@ const (
 	bulkSlots = 8
 	// yieldBelow is the size of a batch for which waiting once more pays.
 	yieldBelow = 16 << 10
+	// crowd is how many open streams make waiting a gamble: when all of them
+	// have something to say at once, the goroutine would come last.
+	crowd = 512
 	// keepBuffer is the largest buffer kept between writes.
 	keepBuffer = 512 << 10
 )
@@ -51,8 +54,9 @@ func (f *bulkFrame) free() {
 // A writer owns the sending half of a connection. Its mutex is the innermost
 // but for that of a stream, which is never taken with it.
 type writer struct {
-	nc  net.Conn
-	now *atomic.Int64 // the connection's clock, in milliseconds
+	nc   net.Conn
+	now  *atomic.Int64 // the connection's clock, in milliseconds
+	load *atomic.Int64 // open streams
 
 	mu       sync.Mutex // guards what follows
 	wake     sync.Cond
@@ -75,8 +79,8 @@ type writer struct {
 	writes   atomic.Uint64
 }
 
-func (w *writer) init(nc net.Conn, now *atomic.Int64) {
-	w.nc, w.now, w.slots = nc, now, bulkSlots
+func (w *writer) init(nc net.Conn, now, load *atomic.Int64) {
+	w.nc, w.now, w.load, w.slots = nc, now, load, bulkSlots
 	w.wake.L = &w.mu
 }
 
@@ -270,7 +274,7 @@ func (w *writer) run() error {
 			w.sleeping = true
 			w.wake.Wait()
 		}
-		if n := len(w.urgent); n > 0 && n < yieldBelow && !w.closing {
+		if n := len(w.urgent); n > 0 && n < yieldBelow && !w.closing && w.load.Load() < crowd {
 			w.mu.Unlock()
 			runtime.Gosched()
 			w.mu.Lock()
