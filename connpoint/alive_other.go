@@ -2,7 +2,10 @@
 
 package connpoint
 
-import "time"
+import (
+	"io"
+	"time"
+)
 
 type liveness struct{}
 
@@ -11,3 +14,6 @@ type liveness struct{}
 func (c *originConn) alive() bool {
 	return c.r.Buffered() == 0 && c.host.role.pool.now().Sub(c.idleAt) < time.Second
 }
+
+// reader returns what the answers are read from.
+func (c *originConn) reader() io.Reader { return c.nc }

@@ -73,7 +73,8 @@ func (h *host) get(x *exchange, fresh bool) (*originConn, error) {
 			h.idle[n-1] = nil
 			h.idle = h.idle[:n-1]
 			h.mu.Unlock()
-			if c.alive() {
+			// A request that may be repeated finds out by trying.
+			if x.repeatable() || c.alive() {
 				return c, nil
 			}
 			c.discard()
@@ -177,7 +178,7 @@ func (h *host) connect(ctx context.Context) (*originConn, error) {
 		}
 		c.nc = tc
 	}
-	c.r.Reset(c.nc)
+	c.r.Reset(c.reader())
 	h.role.pool.dials.Add(1)
 	return c, nil
 }

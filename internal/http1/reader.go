@@ -29,6 +29,9 @@ var ErrHeadTooLarge = errors.New("http1: message head is too large")
 // goroutine at a time.
 type Reader struct {
 	src   io.Reader
+	lazy  LazyReader    // src, when it is one
+	get   func() []byte // for lazy, made once
+	drop  func()
 	buf   []byte // nil while nothing is buffered
 	small *[bufferSize]byte
 	large *[largeBufferSize]byte
@@ -37,14 +40,36 @@ type Reader struct {
 	first [256]byte
 }
 
+// A LazyReader can wait for bytes without a buffer to put them into. A [Reader]
+// of one reads whole messages at once where it would otherwise begin with a few
+// hundred bytes.
+type LazyReader interface {
+	io.Reader
+	// ReadLazy reads into what buffer returns. It may call it several times;
+	// only the last result counts, and drop gives back each that was of no
+	// use.
+	ReadLazy(buffer func() []byte, drop func()) (int, error)
+}
+
 // NewReader returns a Reader of src.
-func NewReader(src io.Reader) *Reader { return &Reader{src: src} }
+func NewReader(src io.Reader) *Reader {
+	r := new(Reader)
+	r.Reset(src)
+	return r
+}
 
 // Reset makes the reader read from src and forget what was buffered.
 func (r *Reader) Reset(src io.Reader) {
 	r.r, r.w = 0, 0
 	r.Release()
 	r.src = src
+	if r.lazy, _ = src.(LazyReader); r.lazy != nil && r.get == nil {
+		r.get = func() []byte {
+			r.take()
+			return r.buf
+		}
+		r.drop = r.Release
+	}
 }
 
 // Buffered returns the number of bytes that were received and not yet read.
@@ -148,6 +173,17 @@ func headEnd(b []byte, from int) int {
 func (r *Reader) wait() error {
 	if r.buf != nil {
 		r.Release()
+	}
+	if r.lazy != nil {
+		n, err := r.lazy.ReadLazy(r.get, r.drop)
+		if r.w = n; n > 0 {
+			return nil
+		}
+		r.Release()
+		if err == nil {
+			err = io.ErrNoProgress
+		}
+		return err
 	}
 	n, err := r.read(r.first[:])
 	if n == 0 {
