@@ -176,7 +176,7 @@ func (r *role) pick() (h *host, up <-chan struct{}, err error) {
 	n := r.next.Add(1)
 	fatal := true
 	for i := range r.hosts {
-		h := r.hosts[(int(n)+i)%len(r.hosts)]
+		h := r.hosts[(n+uint32(i))%uint32(len(r.hosts))]
 		h.mu.Lock()
 		down, lastErr := h.down, h.lastErr
 		fatal = fatal && h.fatal

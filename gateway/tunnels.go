@@ -311,7 +311,7 @@ func (r *roster) pick(site string, tried *tried) *tunnelConn {
 	}
 	turn := v.turn.Add(1)
 	for i := range v.points {
-		p := &v.points[(int(turn)+i)%len(v.points)]
+		p := &v.points[(turn+uint32(i))%uint32(len(v.points))]
 		var best *tunnelConn
 		load := 0
 		for _, t := range p.conns {
