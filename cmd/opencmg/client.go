@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -65,7 +64,7 @@ func runClientInstall(ctx context.Context, e *env, args []string) error {
 	fs.StringVar(&o.KeyFile, "key", "", "its key, PEM `file`")
 	fs.Var(&to, "connect-to", "`HOST:PORT:HOST:PORT`: connect to the second pair for the first (repeatable)")
 	fs.StringVar(&o.EntraTokenFile, "entra-token-file", "", "`file` that holds an Entra token of this device")
-	fs.StringVar(&entraCommand, "entra-token-command", "", "`command` that prints an Entra token of this device")
+	fs.StringVar(&entraCommand, "entra-token-command", "", "`command` that prints an Entra token of this device; it finds tenant, app and resource in OPENCMG_TENANT, OPENCMG_CLIENT_APP and OPENCMG_RESOURCE")
 	fs.StringVar(&o.LogDir, "log-dir", "", "`directory` of log files; default is logs below the state directory")
 	regtoken := fs.String("regtoken-file", "", "`file` that holds the bulk registration token; keeps it out of the process list, unlike /regtoken:")
 	own, words := splitWords(fs, args)
@@ -186,25 +185,13 @@ func (o *clientOptions) config(e *env, dir string) (cfg client.Config, done func
 		}
 		cfg.ConnectTo = append(cfg.ConnectTo, to)
 	}
-	if o.EntraTokenFile != "" || len(o.EntraTokenCommand) > 0 {
-		cfg.Entra = o
+	switch {
+	case o.EntraTokenFile != "":
+		cfg.Entra = client.EntraTokenFile(o.EntraTokenFile)
+	case len(o.EntraTokenCommand) > 0:
+		cfg.Entra = client.EntraTokenCommand(o.EntraTokenCommand)
 	}
 	return cfg, done, nil
-}
-
-// EntraToken implements client.EntraTokenSource.
-func (o *clientOptions) EntraToken(ctx context.Context, r client.EntraTokenRequest) (string, error) {
-	if o.EntraTokenFile != "" {
-		b, err := os.ReadFile(o.EntraTokenFile)
-		return strings.TrimSpace(string(b)), err
-	}
-	cmd := exec.CommandContext(ctx, o.EntraTokenCommand[0], o.EntraTokenCommand[1:]...)
-	cmd.Env = append(os.Environ(), "AADTENANTID="+r.TenantID, "AADCLIENTAPPID="+r.ClientAppID, "AADRESOURCEURI="+r.ResourceURI)
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("run the Entra token command %s: %w", o.EntraTokenCommand[0], err)
-	}
-	return strings.TrimSpace(string(out)), nil
 }
 
 // openClient opens the installed client of a directory.

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -95,7 +94,15 @@ func (l *lab) install(lc *labClient, i int) error {
 		cfg.CertFile, cfg.KeyFile = files.CertFile, files.KeyFile
 	case client.AuthEntra:
 		device := labDeviceID(i / 3)
-		cfg.Entra = &labDevice{lab: l, id: device, secret: l.devices[device]}
+		httpClient, err := l.httpClient()
+		if err != nil {
+			return err
+		}
+		// The secret stands for the certificate of a workplace-joined device.
+		cfg.Entra = client.EntraClientCredentials{
+			TokenURL: "https://" + l.addr.entra + "/" + labTenant + "/oauth2/token",
+			DeviceID: device, Secret: client.Secret(l.devices[device]), HTTP: httpClient,
+		}
 		words = append(words, "AADTENANTID="+labTenant)
 	case client.AuthToken:
 		bulk, err := l.bulkToken(0, now)
@@ -190,25 +197,6 @@ func forEach(ctx context.Context, clients []*labClient, f func(i int, c *labClie
 	return first
 }
 
-// A labDevice signs in to the Entra stand-in with the secret that stands for
-// a workplace-join certificate.
-type labDevice struct {
-	lab        *lab
-	id, secret string
-}
-
-// EntraToken implements client.EntraTokenSource.
-func (d *labDevice) EntraToken(ctx context.Context, r client.EntraTokenRequest) (string, error) {
-	form := url.Values{
-		"grant_type": {"client_credentials"}, "client_id": {d.id}, "client_secret": {d.secret}, "resource": {r.ResourceURI},
-	}
-	var answer struct {
-		AccessToken string `json:"access_token"`
-	}
-	err := d.lab.post(ctx, "https://"+d.lab.addr.entra+"/"+r.TenantID+"/oauth2/token", "application/x-www-form-urlencoded", "", []byte(form.Encode()), &answer)
-	return answer.AccessToken, err
-}
-
 // entraToken asks the stand-in for a token of any shape.
 func (l *lab) entraToken(ctx context.Context, options map[string]any) (string, error) {
 	b, err := json.Marshal(options)
@@ -218,38 +206,37 @@ func (l *lab) entraToken(ctx context.Context, options map[string]any) (string, e
 	var answer struct {
 		AccessToken string `json:"access_token"`
 	}
-	err = l.post(ctx, "https://"+l.addr.entra+"/lab/token", "application/json", l.adminSecret, b, &answer)
+	req, err := http.NewRequestWithContext(ctx, "POST", "https://"+l.addr.entra+"/lab/token", bytes.NewReader(b))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Authorization", "Bearer "+l.adminSecret)
+	httpClient, err := l.httpClient()
+	if err != nil {
+		return "", err
+	}
+	res, err := httpClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	if b, err = io.ReadAll(io.LimitReader(res.Body, 1<<20)); err != nil {
+		return "", err
+	}
+	if res.StatusCode != http.StatusOK {
+		return "", opencmg.Errorf(opencmg.Unavailable, "the Entra stand-in answered %s: %s", res.Status, strings.TrimSpace(string(b)))
+	}
+	err = json.Unmarshal(b, &answer)
 	return answer.AccessToken, err
 }
 
-func (l *lab) post(ctx context.Context, target, contentType, bearer string, body []byte, answer any) error {
-	req, err := http.NewRequestWithContext(ctx, "POST", target, bytes.NewReader(body))
+// httpClient trusts the lab's public CA and keeps no connection open.
+func (l *lab) httpClient() (*http.Client, error) {
+	c, err := l.clientTLS()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	req.Header.Set("Content-Type", contentType)
-	if bearer != "" {
-		req.Header.Set("Authorization", "Bearer "+bearer)
-	}
-	tlsConfig, err := l.clientTLS()
-	if err != nil {
-		return err
-	}
-	t := &http.Transport{TLSClientConfig: tlsConfig}
-	defer t.CloseIdleConnections()
-	res, err := (&http.Client{Transport: t, Timeout: 15 * time.Second}).Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
-	if err != nil {
-		return err
-	}
-	if res.StatusCode != http.StatusOK {
-		return opencmg.Errorf(opencmg.Unavailable, "the Entra stand-in answered %s: %s", res.Status, strings.TrimSpace(string(b)))
-	}
-	return json.Unmarshal(b, answer)
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: c, DisableKeepAlives: true}, Timeout: 15 * time.Second}, nil
 }
 
 // clientTLS trusts the lab's public CA.
