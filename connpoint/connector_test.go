@@ -182,7 +182,12 @@ func TestPublishedConfigurationIsDelivered(t *testing.T) {
 	began := time.Now()
 	writeFile(t, file, l.publish(8))
 	for i, in := range l.instances {
-		if v := receive(t, in.configs, "the new configuration"); v != 8 {
+		// Each of an instance's tunnels may have brought version 7.
+		v := receive(t, in.configs, "the new configuration")
+		for v == 7 {
+			v = receive(t, in.configs, "the new configuration")
+		}
+		if v != 8 {
 			t.Errorf("instance %d got version %d, want 8", i, v)
 		}
 	}
