@@ -210,6 +210,43 @@ func TestTwoHostsExample(t *testing.T) {
 	})
 }
 
+// TestManagementPointExample starts the management point of
+// examples/management-point on this machine.
+func TestManagementPointExample(t *testing.T) {
+	dir := t.TempDir()
+	https, fast, private := freeAddress(t), freeAddress(t), freeAddress(t)
+	ca, err := pki.NewAuthority("machines", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	example := func(file string) string {
+		return readTestFile(t, filepath.Join("..", "..", "examples", "management-point", file))
+	}
+	writeTestFile(t, filepath.Join(dir, "site.yaml"), example("site.yaml"))
+	writeTestFile(t, filepath.Join(dir, "client-roots.pem"), string(ca.CertificatePEM()))
+	startAndWait(t, "publish", "--file", filepath.Join(dir, "site.yaml"), "--dir", filepath.Join(dir, "site"))
+	const role = "role-72057594037927937"
+	copyDir(t, filepath.Join(dir, "site", role), filepath.Join(dir, "host", role))
+	config := strings.NewReplacer(`":443"`, strconv.Quote(https), `":10123"`, strconv.Quote(fast), "127.0.0.1:9442", private).Replace(example("mp.yaml"))
+	writeTestFile(t, filepath.Join(dir, "host", "mp.yaml"), config)
+	startProgram(t, "mp", "serve", "--config", filepath.Join(dir, "host", "mp.yaml"))
+	eventually(t, "management point", readyz("http://"+private+"/readyz"))
+	siteCA, err := pki.LoadCertificates(filepath.Join(dir, "site", siteCAFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := trusting(siteCA[0], nil, https)
+	defer c.CloseIdleConnections()
+	res, err := c.Get("https://mp1.corp.example.com/SMS_MP/.sms_aut?MPLIST")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if b, err := io.ReadAll(res.Body); err != nil || res.StatusCode != 200 || !strings.Contains(string(b), "mp1.corp.example.com") {
+		t.Errorf("MPLIST: %s %s %v", res.Status, b, err)
+	}
+}
+
 // TestTakenPort starts the same role twice.
 func TestTakenPort(t *testing.T) {
 	h := startTwoHosts(t, http.NotFoundHandler(), http.NotFoundHandler())
