@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/opencmg/opencmg/pki"
@@ -21,6 +24,32 @@ type environment struct {
 	dir    string
 	origin string
 	site   *pki.Authority
+
+	mu      sync.Mutex // guards what follows
+	ended   bool
+	running []*process
+}
+
+// started notes a process for interrupt.
+func (e *environment) started(p *process) (*process, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ended {
+		p.stop()
+		return nil, context.Canceled
+	}
+	e.running = append(e.running, p)
+	return p, nil
+}
+
+// interrupt stops every process, and those that are still to start.
+func (e *environment) interrupt() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ended = true
+	for _, p := range slices.Backward(e.running) {
+		p.stop()
+	}
 }
 
 // newEnvironment writes ECDSA P-256 certificates: an outside CA for the edge
@@ -74,7 +103,11 @@ func (e *environment) start(role string, extra any) (*process, error) {
 	case map[string]string:
 		c.Peer = v
 	}
-	return startProcess(role, c)
+	p, err := startProcess(role, c)
+	if err != nil {
+		return nil, err
+	}
+	return e.started(p)
 }
 
 func loadPool(dir, name string) (*x509.CertPool, error) {

@@ -24,6 +24,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -68,7 +69,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "bench: -only %s: must be small, bulk, beside or held\n", o.only)
 		return 2
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
 	if *child != "" {
@@ -116,6 +117,9 @@ func runBench(ctx context.Context, o options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	// An interruption ends the processes, and that ends whatever waits for
+	// them.
+	defer context.AfterFunc(ctx, e.interrupt)()
 	origin, err := e.start("origin", nil)
 	if err != nil {
 		return err

@@ -131,7 +131,7 @@ func (e *environment) nginx(v nginxValues) (*process, error) {
 	}
 	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		if err := conn(); err == nil {
-			return p, nil
+			return e.started(p)
 		} else if time.Since(began) > 5*time.Second {
 			p.stop()
 			return nil, fmt.Errorf("nginx %s does not listen: %w", v.Name, err)
