@@ -144,3 +144,25 @@ func TestMappingsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a target looks like, the internal request is one well-formed head
+// below the internal root, or there is none.
+func FuzzInternalTarget(f *testing.F) {
+	for _, s := range []string{"/CCM_Proxy_MutualAuth/8/CCM_STS", "/ccm_proxy_serverauth/8", "/CCM_Proxy_MutualAuth/8?x", "/CCM_Proxy_MutualAuth/8/../9", "*", "http://x/CCM_Proxy_MutualAuth/8/"} {
+		f.Add(s)
+	}
+	m := connpoint.Mapping{Role: "8", Internal: []string{"http://mp/base"}, SiteRole: true}
+	f.Fuzz(func(t *testing.T, target string) {
+		got, err := connpoint.InternalRequest(m, &tunnel.Request{Head: []byte(lines("GET "+target+" HTTP/1.1", "Host: gw")), Identity: "auth=pki"})
+		if err != nil {
+			return
+		}
+		var head http1.RequestHead
+		if err := head.Parse([]byte(got)); err != nil {
+			t.Fatalf("%q became %q: %v", target, got, err)
+		}
+		if !strings.HasPrefix(string(head.Target), "/base/") || string(head.Host) != "mp" || string(head.Get("OpenCMG-Identity")) != "auth=pki" {
+			t.Fatalf("%q became %q", target, got)
+		}
+	})
+}
