@@ -133,7 +133,7 @@ func (x *exchange) forward() {
 				lost = err
 			}
 			if attempt > 0 { // the first loss is a stale connection, the second is not
-				x.pause(jitter(min(20*time.Millisecond<<attempt, time.Second)))
+				x.pause(jitter(min(20*time.Millisecond<<min(attempt, 6), time.Second)))
 			}
 			continue
 		}
