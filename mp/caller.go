@@ -118,12 +118,13 @@ func (s *Server) identify(r *http.Request, x *exchange, trusted bool, identity [
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
 		presented = pki.Thumbprint(r.TLS.PeerCertificates[0])
 	}
+	inside := s.inside.Load()
 	if token := bearer(r); token != "" {
-		if s.c.Tokens == nil {
+		if inside.tokens == nil {
 			x.refuse("refused: this management point takes no tokens directly")
 			return opencmg.Errorf(opencmg.Unauthorized, "the token is not accepted")
 		}
-		id, err := s.c.Tokens.Verify(r.Context(), token, presented, s.now())
+		id, err := inside.tokens.Verify(r.Context(), token, presented, s.now())
 		if err != nil {
 			if refusal, ok := errors.AsType[*pki.Refusal](err); ok {
 				x.refuse("refused: token: %s: %s", refusal.Code, refusal.Detail)
@@ -136,10 +137,10 @@ func (s *Server) identify(r *http.Request, x *exchange, trusted bool, identity [
 		return s.checkBlocked(r.Context(), x)
 	}
 	x.caller.Thumbprint = presented
-	if presented == "" || s.c.Certificates == nil {
+	if presented == "" || inside.certificates == nil {
 		return nil
 	}
-	subject, err := s.c.Certificates.Verify(r.TLS.PeerCertificates, s.now())
+	subject, err := inside.certificates.Verify(r.TLS.PeerCertificates, s.now())
 	if err != nil {
 		x.note("the certificate proves its key only: %v", err)
 		return nil

@@ -23,6 +23,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -130,9 +131,22 @@ type Server struct {
 	records *web.Records
 	metrics *metrics
 	hub     *hub
+	inside  atomic.Pointer[verifiers]
 	memory  *semaphore.Weighted // of messages being read, in bytes
 	uploads uploads
 	handler http.Handler
+}
+
+// verifiers authenticate callers inside the network; either may be nil.
+type verifiers struct {
+	tokens       *pki.TokenVerifier
+	certificates *pki.ClientVerifier
+}
+
+// Trust replaces Config.Tokens and Config.Certificates, for example after the
+// site has published anew. It holds from the next request on.
+func (s *Server) Trust(tokens *pki.TokenVerifier, certificates *pki.ClientVerifier) {
+	s.inside.Store(&verifiers{tokens, certificates})
 }
 
 // New makes a management point and stores its default policies.
@@ -174,6 +188,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		c: c, log: c.Log.With("role", string(c.RoleID), "site", string(c.Site)), now: c.Now, signing: signing[0],
 		peers: pki.NewPeerVerifier(c.SiteCA, c.Site), records: web.NewRecords(keptRecords), memory: semaphore.NewWeighted(messageMemory),
 	}
+	s.Trust(c.Tokens, c.Certificates)
 	s.hub = newHub(s)
 	s.metrics = newMetrics(c.Registry, s.hub)
 	s.handler = s.route()

@@ -245,6 +245,45 @@ func TestManagementPointExample(t *testing.T) {
 	if b, err := io.ReadAll(res.Body); err != nil || res.StatusCode != 200 || !strings.Contains(string(b), "mp1.corp.example.com") {
 		t.Errorf("MPLIST: %s %s %v", res.Status, b, err)
 	}
+
+	// A token that the site blocks is refused inside, too.
+	signer, err := loadTokenSigner(filepath.Join(dir, "site"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bulk, err := signer.Bulk(0, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	status := func() int {
+		req, err := http.NewRequest("GET", "https://mp1.corp.example.com/SMS_MP/.sms_aut?MPLIST", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+bulk.Raw)
+		res, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	before := status()
+	writeTestFile(t, filepath.Join(dir, "site.yaml"), example("site.yaml")+"\nblockedTokens: ["+bulk.ID+"]\n")
+	startAndWait(t, "publish", "--file", filepath.Join(dir, "site.yaml"), "--dir", filepath.Join(dir, "site"))
+	b := readTestFile(t, filepath.Join(dir, "site", role, publishedFile))
+	if err := pki.WriteFile(filepath.Join(dir, "host", role, publishedFile), []byte(b), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "block of a token", func() error {
+		if got := status(); got != http.StatusUnauthorized {
+			return fmt.Errorf("status %d, before the block %d", got, before)
+		}
+		return nil
+	})
+	if before == http.StatusUnauthorized {
+		t.Errorf("the token was refused before it was blocked")
+	}
 }
 
 // TestTakenPort starts the same role twice.

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -137,8 +139,9 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 	}
 	crls := pki.NewCRLCache(pki.CRLConfig{HTTP: httpClient, Dir: crlDir, Log: log})
 	keys := pki.NewJWKSCache(pki.JWKSConfig{HTTP: httpClient, Log: log})
-	if err := insideVerifiers(&cfg, filepath.Join(dir, publishedFile), crls, keys); err != nil {
-		return err
+	published := &publishedTrust{file: filepath.Join(dir, publishedFile), siteCA: r.identity.siteCA, site: c.Site, crls: crls, keys: keys, log: log}
+	if cfg.Tokens, cfg.Certificates, err = published.load(); err != nil {
+		return fmt.Errorf("identityDir: %w", err)
 	}
 	s, err := mp.New(ctx, cfg)
 	if err != nil {
@@ -159,26 +162,76 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return crls.Run(ctx) })
 	g.Go(func() error { return keys.Run(ctx) })
+	g.Go(func() error { published.follow(ctx, s.Trust); return nil })
 	g.Go(func() error { return s.Run(ctx, ls) })
 	return g.Wait()
 }
 
-// insideVerifiers lets the management point authenticate callers inside the
-// network by the same rules as the gateway, from the published configuration.
-func insideVerifiers(cfg *mp.Config, file string, crls *pki.CRLCache, keys *pki.JWKSCache) error {
-	jws, err := os.ReadFile(file)
+// publishedTrust lets a management point authenticate callers inside the
+// network by the same rules as the gateway: from the published configuration
+// in its identity directory, and again whenever that changes.
+type publishedTrust struct {
+	file    string
+	siteCA  *x509.Certificate
+	site    opencmg.SiteCode
+	crls    *pki.CRLCache
+	keys    *pki.JWKSCache
+	log     *slog.Logger
+	changed time.Time // modification time of what was loaded last
+	version uint64
+}
+
+func (p *publishedTrust) load() (*pki.TokenVerifier, *pki.ClientVerifier, error) {
+	info, err := os.Stat(p.file)
 	if err != nil {
-		return fmt.Errorf("identityDir: %w", err)
+		return nil, nil, err
 	}
-	published, err := pki.VerifyConfiguration(jws, cfg.SiteCA, cfg.Site, time.Now())
+	p.changed = info.ModTime()
+	jws, err := os.ReadFile(p.file)
 	if err != nil {
-		return fmt.Errorf("identityDir: %s: %w", file, err)
+		return nil, nil, err
 	}
-	if cfg.Tokens, err = pki.NewTokenVerifier(published, keys, cfg.Log); err != nil {
-		return err
+	c, err := pki.VerifyConfiguration(jws, p.siteCA, p.site, time.Now())
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", p.file, err)
 	}
-	cfg.Certificates, err = pki.NewClientVerifier(published.Certificates, crls, cfg.Log)
-	return err
+	if c.Version < p.version {
+		return nil, nil, opencmg.Errorf(opencmg.Conflict, "%s: version %d is older than version %d, which is in force", p.file, c.Version, p.version)
+	}
+	tokens, err := pki.NewTokenVerifier(c, p.keys, p.log)
+	if err != nil {
+		return nil, nil, err
+	}
+	certificates, err := pki.NewClientVerifier(c.Certificates, p.crls, p.log)
+	if err != nil {
+		return nil, nil, err
+	}
+	p.version = c.Version
+	return tokens, certificates, nil
+}
+
+// follow looks at the file every half second until ctx ends. A damaged or
+// older one is logged and changes nothing.
+func (p *publishedTrust) follow(ctx context.Context, trust func(*pki.TokenVerifier, *pki.ClientVerifier)) {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if info, err := os.Stat(p.file); err != nil || info.ModTime().Equal(p.changed) {
+			continue
+		}
+		tokens, certificates, err := p.load()
+		if err != nil {
+			p.log.Error("published configuration is not taken over", "err", err)
+			continue
+		}
+		trust(tokens, certificates)
+		p.log.Info("published configuration in force", "version", p.version)
+	}
 }
 
 func (c *ManagementPointConfig) settings() mp.Settings {
