@@ -24,6 +24,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/opencmg/opencmg"
 )
 
 // Config is what a client needs besides its state. Only StateDir is required.
@@ -38,8 +40,9 @@ type Config struct {
 	// Entra gets tokens for this device. Nil means that the device has no
 	// Entra identity.
 	Entra EntraTokenSource
-	// ConnectTo redirects connections, see ParseConnectTo.
-	ConnectTo []ConnectTo
+	// ConnectTo redirects connections. Several rules for one host act like
+	// several addresses in DNS: the next one is tried when one does not answer.
+	ConnectTo []opencmg.ConnectTo
 	// Host describes this device; nil means to find out.
 	Host *HostFacts
 	// FastChannelPort is the TCP notification port of inside management

@@ -8,16 +8,17 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/opencmg/opencmg"
 )
 
 // A dialer opens connections to any of a name's addresses. Addresses that
 // failed lately come last, the others in an order that differs from client to
 // client, so that many clients spread over a gateway's instances.
 type dialer struct {
-	connectTo []ConnectTo
+	connectTo []opencmg.ConnectTo
 	now       func() time.Time
 
 	// mu guards what follows.
@@ -28,7 +29,7 @@ type dialer struct {
 	bad     map[string]time.Time // address -> when to trust it again
 }
 
-func newDialer(to []ConnectTo, now func() time.Time) *dialer {
+func newDialer(to []opencmg.ConnectTo, now func() time.Time) *dialer {
 	return &dialer{connectTo: to, now: now, next: rand.IntN(1 << 16), bad: map[string]time.Time{}}
 }
 
@@ -63,20 +64,7 @@ func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, erro
 
 // targets lists the addresses for a name: those of connect-to, else DNS.
 func (d *dialer) targets(ctx context.Context, host, port string) ([]string, error) {
-	var out []string
-	for _, c := range d.connectTo {
-		if (c.FromHost != "" && !strings.EqualFold(c.FromHost, host)) || (c.FromPort != "" && c.FromPort != port) {
-			continue
-		}
-		toHost, toPort := c.ToHost, c.ToPort
-		if toHost == "" {
-			toHost = host
-		}
-		if toPort == "" {
-			toPort = port
-		}
-		out = append(out, net.JoinHostPort(toHost, toPort))
-	}
+	out := opencmg.ConnectAddresses(d.connectTo, host, port)
 	if len(out) > 0 {
 		return out, nil
 	}

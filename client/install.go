@@ -1,7 +1,6 @@
 package client
 
 import (
-	"net"
 	"net/url"
 	"strings"
 
@@ -302,41 +301,4 @@ next:
 		to = append(to, v)
 	}
 	return to
-}
-
-// A ConnectTo sends connections for one host and port to another place, in
-// the manner of curl's --connect-to. TLS still checks the original name.
-type ConnectTo struct {
-	FromHost, FromPort string // empty means any
-	ToHost, ToPort     string // empty means unchanged
-}
-
-// ParseConnectTo reads HOST1:PORT1:HOST2:PORT2. Parts may be empty, IPv6
-// addresses stand in brackets. Several entries for the same host act like
-// several addresses in DNS: the next one is tried when one does not answer.
-func ParseConnectTo(s string) (ConnectTo, error) {
-	var parts []string
-	rest := s
-	for len(parts) < 3 {
-		i := strings.IndexByte(rest, ':')
-		if strings.HasPrefix(rest, "[") {
-			if j := strings.IndexByte(rest, ']'); j >= 0 {
-				i = j + 1
-			}
-		}
-		if i < 0 || i >= len(rest) || rest[i] != ':' {
-			return ConnectTo{}, opencmg.Errorf(opencmg.Invalid, "connect-to %q: must look like HOST1:PORT1:HOST2:PORT2", s)
-		}
-		parts, rest = append(parts, rest[:i]), rest[i+1:]
-	}
-	c := ConnectTo{FromHost: strings.ToLower(strings.Trim(parts[0], "[]")), FromPort: parts[1], ToHost: strings.Trim(parts[2], "[]"), ToPort: rest}
-	for _, p := range []string{c.FromPort, c.ToPort} {
-		if p == "" {
-			continue
-		}
-		if n, err := net.LookupPort("tcp", p); err != nil || n == 0 {
-			return ConnectTo{}, opencmg.Errorf(opencmg.Invalid, "connect-to %q: port %q is not valid", s, p)
-		}
-	}
-	return c, nil
 }

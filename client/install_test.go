@@ -93,26 +93,3 @@ func TestSecretIsNotShown(t *testing.T) {
 		t.Errorf("the token is not kept: %s", b)
 	}
 }
-
-func TestParseConnectTo(t *testing.T) {
-	tests := map[string]client.ConnectTo{
-		"gw.example.com:443:127.0.0.1:8443": {FromHost: "gw.example.com", FromPort: "443", ToHost: "127.0.0.1", ToPort: "8443"},
-		"::127.0.0.1:8443":                  {ToHost: "127.0.0.1", ToPort: "8443"},
-		"[2001:db8::1]:443:[::1]:":          {FromHost: "2001:db8::1", FromPort: "443", ToHost: "::1"},
-		"GW:::":                             {FromHost: "gw"},
-	}
-	for s, want := range tests {
-		got, err := client.ParseConnectTo(s)
-		if err != nil {
-			t.Errorf("%s: %v", s, err)
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", s, diff)
-		}
-	}
-	for _, s := range []string{"", "a:1:b", "a:x:b:1", "a:1:b:99999", "[::1:1:b:2"} {
-		if _, err := client.ParseConnectTo(s); !errors.Is(err, opencmg.Invalid) {
-			t.Errorf("%q: got %v, want an error", s, err)
-		}
-	}
-}

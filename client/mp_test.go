@@ -183,7 +183,7 @@ func TestRealManagementPoint(t *testing.T) {
 			c.Entra = client.EntraClientCredentials{TokenURL: s.entra.BaseURL() + "/" + tenant + "/oauth2/token", DeviceID: deviceID, Secret: "s", HTTP: s.httpClient()}
 		}},
 		"inside": {"/mp:" + mpName + " SMSSITECODE=LAB", func(c *client.Config) {
-			c.ConnectTo = append(c.ConnectTo, to(t, mpName, s.mpAddr), client.ConnectTo{FromHost: mpName, FromPort: itoa(s.fast), ToHost: "127.0.0.1"})
+			c.ConnectTo = append(c.ConnectTo, to(t, mpName, s.mpAddr), opencmg.ConnectTo{FromHost: mpName, FromPort: itoa(s.fast), ToHost: "127.0.0.1"})
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

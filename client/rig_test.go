@@ -113,9 +113,9 @@ func (r *rig) serve(h http.Handler, names ...string) (addr string, kill func()) 
 	return ln.Addr().String(), kill
 }
 
-func to(t *testing.T, name, addr string) client.ConnectTo {
+func to(t *testing.T, name, addr string) opencmg.ConnectTo {
 	t.Helper()
-	c, err := client.ParseConnectTo(name + ":443:" + addr)
+	c, err := opencmg.ParseConnectTo(name + ":443:" + addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func to(t *testing.T, name, addr string) client.ConnectTo {
 }
 
 // config is that of a client with a name of its own.
-func (r *rig) config(t *testing.T, connect ...client.ConnectTo) client.Config {
+func (r *rig) config(t *testing.T, connect ...opencmg.ConnectTo) client.Config {
 	return client.Config{
 		StateDir: filepath.Join(t.TempDir(), "state"), CAFile: r.caFile, ConnectTo: connect, Log: r.log,
 		Host: &client.HostFacts{NetBIOSName: "PC01", FQDN: "pc01.example.com", OS: "linux", Architecture: "amd64", CPUs: 2, Addresses: []client.NetworkAddress{{Interface: "eth0", Address: "192.0.2.7", Subnet: "192.0.2.0/24", MAC: "00:11:22:33:44:55"}}},

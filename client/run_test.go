@@ -30,7 +30,7 @@ func TestNotifyTest(t *testing.T) {
 		addr, _ := r.serve(r.inside(), mpName)
 		cfg := r.config(t, to(t, mpName, addr))
 		cfg.FastChannelPort = r.fastChannel()
-		cfg.ConnectTo = append([]client.ConnectTo{{FromHost: mpName, FromPort: "", ToHost: "127.0.0.1"}}, cfg.ConnectTo...)
+		cfg.ConnectTo = append([]opencmg.ConnectTo{{FromHost: mpName, FromPort: "", ToHost: "127.0.0.1"}}, cfg.ConnectTo...)
 		cfg.ConnectTo[0].FromPort = itoa(cfg.FastChannelPort)
 		c := create(t, cfg, "/mp:"+mpName)
 		c.Locate(t.Context())
@@ -47,7 +47,7 @@ func TestNotifyTest(t *testing.T) {
 		r := newRig(t)
 		addr, kill := r.serve(r.inside(), mpName)
 		_ = kill
-		cfg := r.config(t, to(t, mpName, addr), client.ConnectTo{FromHost: mpName, FromPort: "10123", ToHost: "127.0.0.1", ToPort: "1"})
+		cfg := r.config(t, to(t, mpName, addr), opencmg.ConnectTo{FromHost: mpName, FromPort: "10123", ToHost: "127.0.0.1", ToPort: "1"})
 		c := create(t, cfg, "/mp:"+mpName)
 		c.Locate(t.Context())
 		ok(t)(c.Register(t.Context()))
@@ -146,7 +146,7 @@ func TestRunMoves(t *testing.T) {
 	r := newRig(t)
 	mp, kill := r.serve(r.inside(), mpName)
 	gw, _ := r.serve(r.gateway(), gatewayName)
-	cfg := r.config(t, to(t, mpName, mp), to(t, gatewayName, gw), client.ConnectTo{FromHost: mpName, FromPort: "10123", ToHost: "127.0.0.1", ToPort: "1"})
+	cfg := r.config(t, to(t, mpName, mp), to(t, gatewayName, gw), opencmg.ConnectTo{FromHost: mpName, FromPort: "10123", ToHost: "127.0.0.1", ToPort: "1"})
 	cfg.Intervals.Retry = 10 * time.Millisecond
 	c := create(t, cfg, tokenWords+" /mp:"+mpName)
 	start(t, c)

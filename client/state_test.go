@@ -157,7 +157,7 @@ func TestKilled(t *testing.T) {
 }
 
 func crashClient(t *testing.T, point, addr, caFile, dir string) {
-	c, err := client.Create(client.Config{StateDir: dir, CAFile: caFile, ConnectTo: []client.ConnectTo{to(t, gatewayName, addr)}, Host: &client.HostFacts{NetBIOSName: "PC01"}}, words(t, tokenWords))
+	c, err := client.Create(client.Config{StateDir: dir, CAFile: caFile, ConnectTo: []opencmg.ConnectTo{to(t, gatewayName, addr)}, Host: &client.HostFacts{NetBIOSName: "PC01"}}, words(t, tokenWords))
 	if err != nil {
 		t.Fatal(err)
 	}

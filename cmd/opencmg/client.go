@@ -178,12 +178,8 @@ func (o *clientOptions) config(e *env, dir string) (cfg client.Config, done func
 		return cfg, nil, err
 	}
 	cfg = client.Config{StateDir: dir, CAFile: o.CAFile, CertFile: o.CertFile, KeyFile: o.KeyFile, Log: log}
-	for _, s := range o.ConnectTo {
-		to, err := client.ParseConnectTo(s)
-		if err != nil {
-			return cfg, nil, fmt.Errorf("--connect-to: %w", err)
-		}
-		cfg.ConnectTo = append(cfg.ConnectTo, to)
+	if cfg.ConnectTo, err = parseConnectTo(o.ConnectTo); err != nil {
+		return cfg, nil, fmt.Errorf("--connect-to: %w", err)
 	}
 	switch {
 	case o.EntraTokenFile != "":

@@ -79,7 +79,7 @@ func (l *lab) install(lc *labClient, i int) error {
 	for n := range l.opts.instances {
 		// What a resolver with several addresses would answer, each client
 		// another one first.
-		to, err := client.ParseConnectTo(labServiceName + ":443:" + l.addr.gatewayHTTPS[(i+n)%l.opts.instances])
+		to, err := opencmg.ParseConnectTo(labServiceName + ":443:" + l.addr.gatewayHTTPS[(i+n)%l.opts.instances])
 		if err != nil {
 			return err
 		}

@@ -96,88 +96,33 @@ func (c OutboundConfig) client(base string, timeout time.Duration) (*http.Client
 }
 
 // connectTo replaces addresses before they are dialled.
-type connectTo []connectToRule
-
-type connectToRule struct{ host, port, toHost, toPort string }
+type connectTo []opencmg.ConnectTo
 
 func parseConnectTo(rules []string) (connectTo, error) {
 	var to connectTo
 	for _, s := range rules {
-		parts, err := splitConnectTo(s)
+		r, err := opencmg.ParseConnectTo(s)
 		if err != nil {
 			return nil, err
 		}
-		to = append(to, connectToRule{parts[0], parts[1], parts[2], parts[3]})
+		to = append(to, r)
 	}
 	return to, nil
 }
 
-func splitConnectTo(s string) (parts [4]string, err error) {
-	rest := s
-	for i := range parts {
-		var part string
-		if strings.HasPrefix(rest, "[") {
-			end := strings.IndexByte(rest, ']')
-			if end < 0 {
-				break
-			}
-			part, rest = rest[1:end], rest[end+1:]
-			if i < 3 && !strings.HasPrefix(rest, ":") {
-				return parts, badConnectTo(s)
-			}
-			rest = strings.TrimPrefix(rest, ":")
-		} else if i < 3 {
-			var ok bool
-			if part, rest, ok = strings.Cut(rest, ":"); !ok {
-				return parts, badConnectTo(s)
-			}
-		} else {
-			part, rest = rest, ""
-		}
-		parts[i] = part
-	}
-	if strings.ContainsAny(parts[3], ":[]") || rest != "" {
-		return parts, badConnectTo(s)
-	}
-	return parts, nil
-}
-
-func badConnectTo(s string) error {
-	return opencmg.Errorf(opencmg.Invalid, "%q: must be HOST:PORT:HOST:PORT, with IPv6 addresses in brackets", s)
-}
-
-// addresses returns where addr leads, in the order of the rules; addr itself
-// when no rule fits.
-func (to connectTo) addresses(addr string) []string {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return []string{addr}
-	}
-	var found []string
-	for _, r := range to {
-		if r.host != "" && !strings.EqualFold(r.host, host) || r.port != "" && r.port != port {
-			continue
-		}
-		h, p := r.toHost, r.toPort
-		if h == "" {
-			h = host
-		}
-		if p == "" {
-			p = port
-		}
-		found = append(found, net.JoinHostPort(h, p))
-	}
-	if len(found) == 0 {
-		return []string{addr}
-	}
-	return found
-}
-
 // dial tries the addresses in order, as a resolver with several answers would.
 func (to connectTo) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	addresses := opencmg.ConnectAddresses(to, host, port)
+	if len(addresses) == 0 {
+		addresses = []string{addr}
+	}
 	d := net.Dialer{Timeout: 10 * time.Second}
 	var errs []error
-	for _, a := range to.addresses(addr) {
+	for _, a := range addresses {
 		conn, err := d.DialContext(ctx, network, a)
 		if err == nil {
 			return conn, nil
