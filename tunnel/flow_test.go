@@ -181,7 +181,10 @@ func TestBulkIsFair(t *testing.T) {
 		first := <-ends
 		<-ends
 		<-ends
-		if last := <-ends; last-first > last/5 {
+		// Windows do not grow at the same moment, so equal answers do not end
+		// at the same moment either. One after the other, the first would end
+		// after a quarter of the time.
+		if last := <-ends; last-first > last/2 {
 			t.Errorf("equal answers ended after %v and %v", first, last)
 		}
 	})
