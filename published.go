@@ -104,9 +104,22 @@ type CertificateSettings struct {
 	// CRLGrace seconds more in either case.
 	CRLUnreachable string `json:"crlUnreachable,omitempty"`
 	CRLGrace       int    `json:"crlGrace,omitempty"`
+	// RevocationLists are fetched before the first certificate comes that
+	// names them, so that an instance that has just started does not depend on
+	// the list's server at that moment.
+	RevocationLists []RevocationList `json:"revocationLists,omitempty"`
 	// Blocked lists lower-case hexadecimal SHA-256 thumbprints of client
 	// certificates that the administrator blocked.
 	Blocked []string `json:"blocked,omitempty"`
+}
+
+// A RevocationList is where a certification authority publishes its list, as
+// its certificates' CRL distribution points say.
+type RevocationList struct {
+	// Issuer is the lower-case hexadecimal SHA-256 thumbprint of one of the
+	// Roots or Intermediates.
+	Issuer string `json:"issuer"`
+	URL    string `json:"url"` // http or https
 }
 
 // A TokenIssuer signs site tokens: the site's own token-signing key, or an

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -102,14 +103,44 @@ func NewClientVerifier(settings opencmg.CertificateSettings, crl *CRLCache, log 
 		}
 		v.blocked[sum] = true
 	}
+	expected, err := v.expectedLists(settings.RevocationLists)
+	if err != nil {
+		return nil, err
+	}
 	if v.revocation {
-		for _, c := range v.intermediates {
-			if issuer := find(c.RawIssuer, v.intermediates, v.roots); issuer != nil && c.CheckSignatureFrom(issuer) == nil {
-				crl.expect(c, issuer)
+		crl.expect(expected)
+	}
+	return v, nil
+}
+
+// expectedLists are those that the intermediates name and those that the
+// configuration names for the certificates of clients.
+func (v *ClientVerifier) expectedLists(configured []opencmg.RevocationList) ([]expectedList, error) {
+	var lists []expectedList
+	for _, c := range v.intermediates {
+		if issuer := find(c.RawIssuer, v.intermediates, v.roots); issuer != nil && c.CheckSignatureFrom(issuer) == nil {
+			for _, u := range crlURLs(c) {
+				lists = append(lists, expectedList{u, issuer})
 			}
 		}
 	}
-	return v, nil
+	for _, l := range configured {
+		if u, err := url.Parse(l.URL); err != nil || allowCRL(u) != nil {
+			return nil, opencmg.Errorf(opencmg.Invalid, "revocation lists: %q: must be an http or https address", l.URL)
+		}
+		found := false
+		for _, cas := range [][]*x509.Certificate{v.intermediates, v.roots, v.excluded} {
+			for _, ca := range cas {
+				if Thumbprint(ca) == strings.ToLower(l.Issuer) {
+					lists, found = append(lists, expectedList{l.URL, ca}), true
+				}
+			}
+		}
+		if !found {
+			return nil, opencmg.Errorf(opencmg.Invalid, "revocation lists: %s: its issuer %q is not the SHA-256 thumbprint of a root or intermediate certificate of this configuration", l.URL, l.Issuer)
+		}
+	}
+	return lists, nil
 }
 
 // CAs returns the accepted roots and the intermediates, to name in a TLS

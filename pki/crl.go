@@ -67,6 +67,7 @@ type crlEntry struct {
 	list     *crlList      // the newest that could be verified; nil: none yet
 	fetching chan struct{} // closed when the fetch under way ends; nil when there is none
 	tried    bool          // the first fetch is over: requests wait no more
+	expected bool          // the configuration names it: it is kept, used or not
 	used     time.Time
 	due      time.Time // next fetch in the background
 	fetched  time.Time // last time the server answered well
@@ -120,7 +121,7 @@ func (c *CRLCache) Run(ctx context.Context) error {
 			if e.fetching != nil {
 				continue // its end wakes this loop
 			}
-			if now.Sub(e.used) > forgetAfter {
+			if !e.expected && now.Sub(e.used) > forgetAfter {
 				c.forget(e)
 				continue
 			}
@@ -180,13 +181,24 @@ func (c *CRLCache) Status() []CRLStatus {
 	return all
 }
 
-// expect makes the background fetch the lists that a certificate names, before
-// anybody asks.
-func (c *CRLCache) expect(cert, issuer *x509.Certificate) {
+// An expectedList is one that a configuration names.
+type expectedList struct {
+	url    string
+	issuer *x509.Certificate
+}
+
+// expect makes the background fetch lists before anybody asks, and keep them
+// until the next call names others.
+func (c *CRLCache) expect(lists []expectedList) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, u := range crlURLs(cert) {
-		c.entry(u, issuer)
+	for _, e := range c.entries {
+		e.expected = false
+	}
+	for _, l := range lists {
+		if e := c.entry(l.url, l.issuer); e != nil {
+			e.expected = true
+		}
 	}
 }
 
@@ -296,7 +308,7 @@ func (c *CRLCache) entry(url string, issuer *x509.Certificate) *crlEntry {
 func (c *CRLCache) evict() bool {
 	var oldest *crlEntry
 	for _, e := range c.entries {
-		if e.fetching == nil && (oldest == nil || e.used.Before(oldest.used)) {
+		if e.fetching == nil && !e.expected && (oldest == nil || e.used.Before(oldest.used)) {
 			oldest = e
 		}
 	}

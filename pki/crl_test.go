@@ -356,8 +356,14 @@ func TestUnusedListsAreForgotten(t *testing.T) {
 			t.Errorf("%d lists after six days", n)
 		}
 		time.Sleep(2 * 24 * time.Hour)
+		// The root's list is named by a configured intermediate, so it stays.
+		if s, kept := crl.Status(), must(os.ReadDir(dir))(t); len(s) != 1 || s[0].URL != e.rootURL || len(kept) != 1 {
+			t.Errorf("lists %v, %d on disk after eight days", s, len(kept))
+		}
+		must(pki.NewClientVerifier(opencmg.CertificateSettings{CheckRevocation: true}, crl, nil))(t)
+		time.Sleep(time.Hour)
 		if n, kept := len(crl.Status()), must(os.ReadDir(dir))(t); n != 0 || len(kept) != 0 {
-			t.Errorf("%d lists, %d on disk after eight days", n, len(kept))
+			t.Errorf("%d lists, %d on disk after their CA left the configuration", n, len(kept))
 		}
 		asked := e.web.count()
 		time.Sleep(24 * time.Hour)
@@ -368,6 +374,46 @@ func TestUnusedListsAreForgotten(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestConfiguredListsAreFetchedAhead pins that an instance that has just
+// started can serve its first client while the list's server is away.
+func TestConfiguredListsAreFetchedAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEstate(t)
+		crl := pki.NewCRLCache(pki.CRLConfig{HTTP: e.web.client()})
+		go crl.Run(t.Context())
+		ahead := func(s *opencmg.CertificateSettings) {
+			s.RevocationLists = []opencmg.RevocationList{{Issuer: pki.Thumbprint(e.issuing.Certificate()), URL: e.issuingURL}}
+		}
+		v := e.verifier(t, crl, ahead)
+		synctest.Wait()
+		e.web.set(e.issuingURL, answer(503, nil))
+		e.web.set(e.rootURL, answer(503, nil))
+		if _, err := v.Verify(e.client(t, "pc"), time.Now()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestConfiguredListsAreChecked(t *testing.T) {
+	e := newEstate(t)
+	issuer := pki.Thumbprint(e.issuing.Certificate())
+	for _, tt := range []struct {
+		list opencmg.RevocationList
+		says string
+	}{
+		{opencmg.RevocationList{Issuer: issuer, URL: "ldap:///CN=Corp"}, "http or https"},
+		{opencmg.RevocationList{Issuer: issuer, URL: "%zz"}, "http or https"},
+		{opencmg.RevocationList{Issuer: strings.Repeat("0", 64), URL: e.issuingURL}, "not the SHA-256 thumbprint"},
+	} {
+		s := e.settings()
+		s.RevocationLists = []opencmg.RevocationList{tt.list}
+		_, err := pki.NewClientVerifier(s, pki.NewCRLCache(pki.CRLConfig{}), nil)
+		if err == nil || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%v: got %v, want %q", tt.list, err, tt.says)
+		}
+	}
 }
 
 func TestDistributionPointsAreBounded(t *testing.T) {

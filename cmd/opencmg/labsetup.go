@@ -127,7 +127,7 @@ func (l *lab) makeCertificates(now time.Time) (err error) {
 		return err
 	}
 	if l.pkiIssuing, err = pki.CreateAuthority(pki.AuthorityOptions{
-		Name: "OpenCMG lab client issuing CA", Parent: l.pkiRoot, CRLURL: "http://" + l.addr.crl + "/issuing.crl",
+		Name: "OpenCMG lab client issuing CA", Parent: l.pkiRoot, CRLURL: l.issuingCRL(),
 	}, now); err != nil {
 		return err
 	}
@@ -159,6 +159,9 @@ func (l *lab) makeCertificates(now time.Time) (err error) {
 	}
 	return pki.SaveKeyPair(l.path("pki", "entra.pem"), l.path("pki", "entra.key"), entra)
 }
+
+// issuingCRL is where the list is found that covers the clients' certificates.
+func (l *lab) issuingCRL() string { return "http://" + l.addr.crl + "/issuing.crl" }
 
 func (l *lab) writeCRLs(now time.Time) error {
 	for file, ca := range map[string]*pki.Authority{"root.crl": l.pkiRoot, "issuing.crl": l.pkiIssuing} {
@@ -205,6 +208,7 @@ func (l *lab) describeSite() {
 		}},
 		Certificates: SiteCertificates{
 			Roots: []string{l.path("pki", "client-root.pem")}, Intermediates: []string{l.path("pki", "client-issuing.pem")},
+			RevocationLists: []SiteRevocationList{{Issuer: l.path("pki", "client-issuing.pem"), URL: l.issuingCRL()}},
 		},
 		Tenants: []SiteTenant{{
 			ID: labTenant, Name: "Lab", ClientAppID: labClientApp, ResourceURI: labResourceURI,

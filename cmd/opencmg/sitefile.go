@@ -95,6 +95,14 @@ type SiteCertificates struct {
 	CRLUnreachable  string   `yaml:"crlUnreachable,omitempty"` // refuse (default) or accept
 	CRLGrace        int      `yaml:"crlGrace,omitempty"`       // seconds
 	Blocked         []string `yaml:"blocked,omitempty"`        // SHA-256 thumbprints
+	// RevocationLists are fetched ahead, before a client comes.
+	RevocationLists []SiteRevocationList `yaml:"revocationLists,omitempty"`
+}
+
+// A SiteRevocationList says where an authority publishes its revocation list.
+type SiteRevocationList struct {
+	Issuer string `yaml:"issuer"` // PEM file, one of the roots or intermediates
+	URL    string `yaml:"url"`
 }
 
 // A SiteTokenIssuer is an imported token-signing certificate.
@@ -203,6 +211,17 @@ func (sf *SiteFile) compileTrust(c *opencmg.PublishedConfiguration, base string)
 				*list.to = append(*list.to, string(pki.EncodeCertificates(cert)))
 			}
 		}
+	}
+	for _, l := range sf.Certificates.RevocationLists {
+		certs, err := pki.LoadCertificates(relativeTo(base, l.Issuer))
+		if err != nil {
+			return fmt.Errorf("certificates.revocationLists: %w", err)
+		}
+		s.RevocationLists = append(s.RevocationLists, opencmg.RevocationList{Issuer: pki.Thumbprint(certs[0]), URL: l.URL})
+	}
+	// What an instance would refuse must not be published.
+	if _, err := pki.NewClientVerifier(*s, pki.NewCRLCache(pki.CRLConfig{}), nil); err != nil {
+		return fmt.Errorf("certificates: %w", err)
 	}
 	for _, t := range sf.TokenIssuers {
 		certs, err := pki.LoadCertificates(relativeTo(base, t.Certificate))
