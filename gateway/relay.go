@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/internal/http1"
 	"github.com/opencmg/opencmg/internal/web"
 	"github.com/opencmg/opencmg/tunnel"
@@ -208,7 +209,7 @@ func (x *exchange) fail(r *refusal) {
 
 // interrupted ends a request that the sweeper or a new configuration ended.
 func (x *exchange) interrupted(c cause, r *refusal) {
-	if c != causeTimeout && c != causeShutdown {
+	if c == causeGone {
 		x.lost(x.interruptedBy().verdict)
 		return
 	}
@@ -227,7 +228,11 @@ func (x *exchange) interruptedByCause(c cause) *refusal {
 		return &refusal{status: http.StatusGatewayTimeout, cause: "role-timeout", close: true,
 			verdict: fmt.Sprintf("the role did not answer within %v", time.Duration(x.ep.timeout)*time.Millisecond)}
 	case causeBlocked:
-		return &refusal{status: statusClientGone, cause: "blocked", close: true, verdict: "the caller's token or certificate was blocked while the request was held"}
+		r := &refusal{status: http.StatusUnauthorized, cause: "blocked", close: true, verdict: "the caller's token or certificate was blocked while the request waited for its answer"}
+		if x.caller.identity.Auth.ByToken() {
+			r.reason, r.challenge = opencmg.ReasonInvalidToken, true
+		}
+		return r
 	case causeShutdown:
 		return &refusal{status: http.StatusServiceUnavailable, cause: "shutdown", close: true, retry: true, verdict: "the instance stops; another one takes the request"}
 	}

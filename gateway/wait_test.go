@@ -234,8 +234,11 @@ func TestBlockingTakesEffectOnOpenConnections(t *testing.T) {
 	if a, b := getToken(), getCert(); a.StatusCode != 401 || reason(a) != opencmg.ReasonInvalidToken || b.StatusCode != 401 || reason(b) != "Unauthorized" {
 		t.Errorf("after: %s, %s", a.Status, b.Status)
 	}
+	if a, b := heldToken.answer("CCM_POST"), heldCert.answer("CCM_POST"); a.StatusCode != 401 || reason(a) != opencmg.ReasonInvalidToken || b.StatusCode != 401 || reason(b) != "Unauthorized" {
+		t.Errorf("held requests: %s, %s", a.Status, b.Status)
+	}
 	if !heldToken.closed() || !heldCert.closed() {
-		t.Error("a held request of a blocked caller goes on")
+		t.Error("the connection of a blocked caller stays open")
 	}
 }
 
