@@ -24,6 +24,7 @@ var ours = map[string][]string{
 	"ccm":              {"."},
 	"sitedb":           {"."},
 	"internal/web":     {"."},
+	"adminservice":     {"."},
 	"gateway":          {".", "pki", "tunnel", "internal/web", "internal/http1"},
 	"connpoint":        {".", "pki", "tunnel", "internal/web", "internal/http1"},
 	"mp":               {".", "pki", "ccm", "sitedb", "internal/web"},

@@ -90,6 +90,12 @@ const (
 const (
 	ControlConfiguration = "configuration" // body: signed published configuration; answer: ControlAnswer
 	ControlStatus        = "status"        // body: ConnectionPointStatus as JSON; answer: ControlAnswer
+	// ControlInstanceStatus has no body. The answer is an InstanceStatus as
+	// JSON, in the body of the answer.
+	ControlInstanceStatus = "instance-status"
+	// ControlLogs has no body. The answer's body is JSON lines of LogLine and
+	// goes on until the stream is closed.
+	ControlLogs = "logs"
 )
 
 // A ControlAnswer is what a gateway instance answers on a control stream, as

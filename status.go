@@ -44,3 +44,64 @@ type TunnelStatus struct {
 	LastError   string        `json:"lastError,omitempty"`
 	Connections int           `json:"connections"`
 }
+
+// An InstanceStatus is the live report of a gateway instance, which a
+// connection point asks for over the tunnel ([ControlInstanceStatus]). Counts
+// grow from Started on.
+type InstanceStatus struct {
+	Gateway  string    `json:"gateway"`
+	Instance int       `json:"instance"`
+	Version  string    `json:"version"` // of the program
+	Started  time.Time `json:"started"`
+	Time     time.Time `json:"time"` // of this report
+	// Configuration is the version of the published configuration in force.
+	Configuration uint64 `json:"configuration"`
+	// Certificate is the SHA-256 thumbprint of the server certificate in use,
+	// and CertificateEnds its end.
+	Certificate     string    `json:"certificate,omitempty"`
+	CertificateEnds time.Time `json:"certificateEnds,omitzero"`
+	TunnelCertEnds  time.Time `json:"tunnelCertificateEnds,omitzero"`
+	Draining        bool      `json:"draining,omitempty"`
+	Connections     int64     `json:"connections"` // of clients, now
+	Held            int64     `json:"held"`        // requests that wait for notification, now
+	InFlight        int64     `json:"inFlight"`
+	Goroutines      int       `json:"goroutines"`
+	MemoryBytes     uint64    `json:"memoryBytes"` // taken from the system
+	CPUSeconds      float64   `json:"cpuSeconds"`  // used since Started
+	// Endpoints counts requests and bytes; what goes out to clients is
+	// egress.
+	Endpoints []InstanceTraffic `json:"endpoints,omitempty"`
+	// Refused counts refusals by cause, e.g. token-expired.
+	Refused map[string]int64 `json:"refused,omitempty"`
+	// RevocationLists are those the instance knows.
+	RevocationLists []RevocationListStatus `json:"revocationLists,omitempty"`
+}
+
+// InstanceTraffic counts one endpoint's traffic at an instance.
+type InstanceTraffic struct {
+	Role          RoleID `json:"role"`
+	Endpoint      string `json:"endpoint"`
+	Requests      int64  `json:"requests"`
+	Failed        int64  `json:"failed"` // answered with 5xx, or not at all
+	RequestBytes  int64  `json:"requestBytes"`
+	ResponseBytes int64  `json:"responseBytes"`
+	Milliseconds  int64  `json:"milliseconds"` // of all requests together
+}
+
+// A RevocationListStatus is the state of one revocation list.
+type RevocationListStatus struct {
+	URL        string    `json:"url"`
+	Issuer     string    `json:"issuer"`
+	NextUpdate time.Time `json:"nextUpdate,omitzero"`
+	LastError  string    `json:"lastError,omitempty"`
+}
+
+// A LogLine is one record of a component's log.
+type LogLine struct {
+	Time      time.Time         `json:"time"`
+	Level     string            `json:"level"`
+	Component string            `json:"component"`
+	Message   string            `json:"message"`
+	Source    string            `json:"source,omitempty"` // e.g. "gw/0" for an instance
+	Attrs     map[string]string `json:"attrs,omitempty"`
+}

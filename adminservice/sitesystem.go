@@ -1,0 +1,121 @@
+package adminservice
+
+import (
+	"time"
+
+	"github.com/opencmg/opencmg"
+)
+
+// What a site and its systems say to each other. A site system is a connection
+// point or a management point on a host of its own. It joins once with a join
+// token, and from then on signs in with the certificate that it got.
+
+// Paths of site systems. All but [JoinPath] want a certificate of the site CA.
+const (
+	// JoinPath takes a JoinRequest by POST and answers a JoinReply. The join
+	// token in it authenticates.
+	JoinPath = BasePath + "SiteSystem/Join"
+	// DocumentsPath answers Documents to GET. With If-None-Match it waits up
+	// to the seconds in the query parameter wait (at most 60) for a change,
+	// and answers 304 when there was none.
+	DocumentsPath = BasePath + "SiteSystem/Documents"
+	// ReportPath takes a SiteSystemReport by POST and answers 204.
+	ReportPath = BasePath + "SiteSystem/Report"
+	// RenewPath takes a RenewRequest by POST and answers a JoinReply.
+	RenewPath = BasePath + "SiteSystem/Renew"
+)
+
+// Kinds of site systems.
+const (
+	SystemConnectionPoint = "connection-point"
+	SystemManagementPoint = "management-point"
+)
+
+// A JoinToken is what an administrator carries to a host that joins: where the
+// site is, how to know that it is the site, and a secret that opens the door a
+// limited number of times for a limited time. As text it is base64url of its
+// JSON, see [EncodeJoinToken].
+type JoinToken struct {
+	URL string `json:"url"` // of the site, e.g. https://site.corp.example:8443
+	// SiteCA is the lower-case hexadecimal SHA-256 of the site CA's
+	// certificate, which the server's chain must end in.
+	SiteCA string `json:"siteCa"`
+	ID     string `json:"id"`     // by which the site lists and revokes it
+	Secret string `json:"secret"` // never stored by the site
+}
+
+// A JoinRequest asks for a place in the site.
+type JoinRequest struct {
+	ID     string `json:"id"`     // of the join token
+	Secret string `json:"secret"` // of the join token
+	Kind   string `json:"kind"`   // SystemConnectionPoint or SystemManagementPoint
+	Name   string `json:"name"`   // the host's name at the site
+	// Request is a PEM certificate request (PKCS #10) for a key that never
+	// leaves the host. Its names are ignored.
+	Request string `json:"request"`
+	// Addresses are the names and IP addresses by which others reach the
+	// host; a management point's certificate covers them.
+	Addresses []string `json:"addresses,omitempty"`
+	// Internal is the URL by which connection points reach a management
+	// point.
+	Internal string `json:"internal,omitempty"`
+}
+
+// A RenewRequest asks for a certificate for a new key.
+type RenewRequest struct {
+	Request string `json:"request"` // PEM certificate request
+}
+
+// A JoinReply is what a host needs to be a site system.
+type JoinReply struct {
+	Site         opencmg.SiteCode `json:"site"`
+	Name         string           `json:"name"`
+	ConnectionID string           `json:"connectionId,omitempty"` // of a connection point
+	RoleID       opencmg.RoleID   `json:"roleId,omitempty"`       // of a management point
+	SiteCA       string           `json:"siteCa"`                 // PEM
+	Certificate  string           `json:"certificate"`            // PEM, for the request's key
+}
+
+// Documents are what the site wants a system to have. The signed ones are
+// passed on and kept as they are.
+type Documents struct {
+	// Published is the signed published configuration of the gateway that a
+	// connection point is linked to; for a management point, of any gateway of
+	// the site, whose trust settings it follows. Empty when there is none yet.
+	Published string `json:"published,omitempty"`
+	// Mappings are a connection point's signed URL mappings and gateways.
+	Mappings string `json:"mappings,omitempty"`
+	// TokenSigning is the key that a management point signs tokens with.
+	TokenSigning *TokenSigning `json:"tokenSigning,omitempty"`
+	// RenewBefore asks for a new certificate when the present one ends before
+	// it.
+	RenewBefore time.Time `json:"renewBefore,omitzero"`
+}
+
+// TokenSigning is a token-signing key. It is a secret; String and LogValue hide
+// the key.
+type TokenSigning struct {
+	Certificate string `json:"certificate"` // PEM
+	Key         string `json:"key"`         // PEM, secret
+	HierarchyID string `json:"hierarchyId"` // GUID
+}
+
+// String hides the key.
+func (t *TokenSigning) String() string { return "token-signing key of " + t.HierarchyID }
+
+// A SiteSystemReport is what a system tells the site: when something changes,
+// and at least every 30 seconds.
+type SiteSystemReport struct {
+	Kind    string    `json:"kind"`
+	Version string    `json:"version"` // of the program
+	Started time.Time `json:"started"` // of the process
+	// ConnectionPoint is a connection point's own status.
+	ConnectionPoint *opencmg.ConnectionPointStatus `json:"connectionPoint,omitempty"`
+	// Instances are what gateway instances said over the tunnel.
+	Instances []opencmg.InstanceStatus `json:"instances,omitempty"`
+	// Logs are lines of the instances' and the system's own logs since the
+	// last report, at most 1,000.
+	Logs []opencmg.LogLine `json:"logs,omitempty"`
+	// CertificateEnds is when the system's own certificate ends.
+	CertificateEnds time.Time `json:"certificateEnds,omitzero"`
+}
