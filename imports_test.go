@@ -39,6 +39,7 @@ var theirs = map[string]string{
 	"github.com/goccy/go-yaml":            "configuration files, strict about unknown keys",
 	"github.com/google/go-cmp":            "diffs in tests",
 	"github.com/hashicorp/yamux":          "the peer that benchmarks compare with",
+	"github.com/jackc/pgx/v5":             "the site database on PostgreSQL (MIT licence)",
 	"github.com/prometheus/client_golang": "metrics",
 	"github.com/rogpeppe/go-internal":     "script tests of the command line",
 	"github.com/zitadel/oidc/v3":          "the OpenID provider inside the Entra stand-in",
