@@ -25,6 +25,7 @@ var ours = map[string][]string{
 	"sitedb":           {"."},
 	"internal/web":     {"."},
 	"adminservice":     {"."},
+	"site":             {".", "pki", "sitedb", "azure", "adminservice", "internal/web", "internal/cloudinit"},
 	"gateway":          {".", "pki", "tunnel", "internal/web", "internal/http1"},
 	"connpoint":        {".", "pki", "tunnel", "internal/web", "internal/http1"},
 	"mp":               {".", "pki", "ccm", "sitedb", "internal/web"},

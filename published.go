@@ -28,8 +28,11 @@ type PublishedConfiguration struct {
 	TokenIssuers     []TokenIssuer               `json:"tokenIssuers,omitempty"`
 	BlockedTokens    []string                    `json:"blockedTokens,omitempty"` // token IDs
 	Tenants          []Tenant                    `json:"tenants,omitempty"`
-	TLS              TLSSettings                 `json:"tls"`
-	Limits           Limits                      `json:"limits"`
+	// Drain lists instances that are about to go: they send their clients to
+	// others, and the load balancer is told to.
+	Drain  []int       `json:"drain,omitempty"`
+	TLS    TLSSettings `json:"tls"`
+	Limits Limits      `json:"limits"`
 }
 
 // A PublishedRole is a site role that internet clients may reach.
