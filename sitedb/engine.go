@@ -132,10 +132,27 @@ func (e *engine) lock(ctx context.Context, tx *sql.Tx) error {
 
 // snapshot begins a transaction that reads one state of the whole database.
 func (e *engine) snapshot(ctx context.Context, db *sql.DB) (*sql.Tx, error) {
-	if e.postgres {
-		return db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	if !e.postgres {
+		return db.BeginTx(ctx, nil) // a deferred one, which never writes
 	}
-	return db.BeginTx(ctx, nil) // a deferred one, which never writes
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	if err == nil {
+		err = e.patience(ctx, tx)
+	}
+	if err != nil && tx != nil {
+		tx.Rollback()
+	}
+	return tx, err
+}
+
+// patience lets a transaction wait for something else than the database, such
+// as a slow disk with a backup.
+func (e *engine) patience(ctx context.Context, tx *sql.Tx) error {
+	if !e.postgres {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, "SET LOCAL idle_in_transaction_session_timeout = 0")
+	return err
 }
 
 // sql returns the statement in the engine's own writing.
