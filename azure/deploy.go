@@ -289,13 +289,17 @@ func (c *Client) recoverVault(ctx context.Context, d *opencmg.Deployment, p open
 	if err != nil {
 		return err
 	}
-	_, err = wait(ctx, c, poller, nil)
-	return err
+	if _, err = wait(ctx, c, poller, nil); err != nil {
+		return err
+	}
+	c.forgetMachines(ctx, d)
+	return nil
 }
 
 // ownVault reports whether a deleted vault stood where the deployment's is to
 // stand. The tag is not compared: a gateway that replaces another under the
-// same name gets its vault, and all secrets that matter are written anew.
+// same name gets its vault; secrets of former machines are deleted, the others
+// are written anew.
 func ownVault(d *opencmg.Deployment, v *armkeyvault.DeletedVaultProperties) bool {
 	return strings.EqualFold(deref(v.VaultID), resourceID(d, typeVault, d.Name))
 }

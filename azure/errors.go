@@ -271,16 +271,16 @@ func scrub(ce *opencmg.CloudError, secrets []string) {
 // isCode reports whether err is the cloud's error with one of the codes,
 // itself or in its details.
 func isCode(err error, codes ...string) bool {
-	ce, ok := errors.AsType[*opencmg.CloudError](err)
+	ce, ok := asCloud(err)
 	if !ok {
-		if re, ok := errors.AsType[*azcore.ResponseError](err); ok {
-			for _, code := range codes {
-				if strings.EqualFold(re.ErrorCode, code) {
-					return true
-				}
-			}
+		re, ok := errors.AsType[*azcore.ResponseError](err)
+		if !ok {
+			return false
 		}
-		return false
+		ce = &opencmg.CloudError{Code: re.ErrorCode}
+		if re.RawResponse != nil {
+			ce = responseError(re.RawResponse, time.Time{})
+		}
 	}
 	for _, code := range codes {
 		if ce.Has(code) {
