@@ -2,7 +2,9 @@ package azure
 
 import (
 	"context"
+	"crypto/sha256"
 	"net/http"
+	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armresources/v3"
 	"github.com/opencmg/opencmg"
@@ -67,4 +69,29 @@ func (c *Client) group(ctx context.Context, d *opencmg.Deployment) (*armresource
 		return nil, err
 	}
 	return &r.ResourceGroup, nil
+}
+
+// roleContributor is the built-in role of that name.
+const roleContributor = "b24988ac-6180-42a0-ab88-20f7382dd24c"
+
+// GrantContributor makes a service principal, normally the server app's,
+// Contributor of the deployment's resource group. It takes an Owner's sign-in.
+// Calling it again changes nothing.
+func (c *Client) GrantContributor(ctx context.Context, d *opencmg.Deployment, principalID string) error {
+	doing := "make " + principalID + " Contributor of resource group " + d.ResourceGroup
+	if !opencmg.IsGUID(principalID) {
+		return opencmg.Errorf(opencmg.Invalid, "service principal %q: must be a GUID", principalID)
+	}
+	// The name is computed, so that the same assignment is made only once.
+	sum := sha256.Sum256([]byte(strings.ToLower(groupPath(d) + "|" + principalID + "|" + roleContributor)))
+	name := guid([16]byte(sum[:16]))
+	_, err := call(ctx, c.arm, http.MethodPut, c.armURL(groupPath(d)+"/providers/Microsoft.Authorization/roleAssignments/"+name, versionAuthorization), object{"properties": object{
+		"roleDefinitionId": "/subscriptions/" + d.SubscriptionID + "/providers/Microsoft.Authorization/roleDefinitions/" + roleContributor,
+		"principalId":      principalID,
+		"principalType":    "ServicePrincipal", // else it fails while the directory spreads a new principal
+	}}, nil)
+	if status(err) == http.StatusConflict && isCode(err, "RoleAssignmentExists") {
+		return nil
+	}
+	return c.fail(ctx, doing, err)
 }
