@@ -51,6 +51,7 @@ var theirs = map[string]string{
 	"github.com/hashicorp/yamux":                                                          "the peer that benchmarks compare with",
 	"github.com/prometheus/client_golang":                                                 "metrics",
 	"github.com/rogpeppe/go-internal":                                                     "script tests of the command line",
+	"github.com/santhosh-tekuri/jsonschema/v6":                                            "the published schemas of Azure and Graph, in tests",
 	"github.com/zitadel/oidc/v3":                                                          "the OpenID provider inside the Entra stand-in",
 	"golang.org/x/net":                                                                    "HTTP/2 frames, for tests that break the rules",
 	"golang.org/x/sync":                                                                   "errgroup and singleflight",

@@ -20,8 +20,9 @@ const (
 	// HealthPort and HealthPath answer the load balancer's probe.
 	HealthPort = 9445
 	HealthPath = "/readyz"
-	// MaxCustomData is Azure's limit of custom data before base64, in bytes.
-	MaxCustomData = 64 << 10
+	// MaxCustomData is Azure's limit of custom data before base64, in bytes:
+	// what 87,380 characters hold.
+	MaxCustomData = 87380 / 4 * 3
 )
 
 // Containers of the storage account that the template makes.
