@@ -14,6 +14,7 @@ import (
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/client"
+	"github.com/opencmg/opencmg/internal/outbound"
 	"github.com/opencmg/opencmg/pki"
 )
 
@@ -178,7 +179,7 @@ func (o *clientOptions) config(e *env, dir string) (cfg client.Config, done func
 		return cfg, nil, err
 	}
 	cfg = client.Config{StateDir: dir, CAFile: o.CAFile, CertFile: o.CertFile, KeyFile: o.KeyFile, Log: log}
-	if cfg.ConnectTo, err = parseConnectTo(o.ConnectTo); err != nil {
+	if cfg.ConnectTo, err = outbound.ParseRules(o.ConnectTo); err != nil {
 		return cfg, nil, fmt.Errorf("--connect-to: %w", err)
 	}
 	switch {

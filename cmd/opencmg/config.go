@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/internal/cmtrace"
+	"github.com/opencmg/opencmg/internal/outbound"
 )
 
 // maxConfigFile bounds a configuration file.
@@ -111,18 +113,27 @@ func listen(key, addr string) (net.Listener, error) {
 	return ln, nil
 }
 
+// An OutboundConfig is the way from a role to the outside.
+type OutboundConfig = outbound.Config
+
 // serveFlags are the flags of every role.
 type serveFlags struct {
 	config     string
 	withParent bool
+	outbound   outbound.Flags // of roles that register them
+	lifeline   string         // of roles that register it
 }
 
-// parseServe reads the flags of a role's serve command.
-func parseServe(e *env, words string, args []string) (serveFlags, error) {
+// parseServe reads the flags of a role's serve command; more registers those
+// that not every role has.
+func parseServe(e *env, words string, args []string, more ...func(*serveFlags, *flag.FlagSet)) (serveFlags, error) {
 	var f serveFlags
 	fs := newFlags(e, words)
 	fs.StringVar(&f.config, "config", "", "configuration `file`")
 	fs.BoolVar(&f.withParent, "until-stdin-closes", false, "stop when standard input ends, so that no process outlives the one that started it")
+	for _, register := range more {
+		register(&f, fs)
+	}
 	if err := parseFlags(fs, args, 0); err != nil {
 		return f, err
 	}
@@ -131,6 +142,10 @@ func parseServe(e *env, words string, args []string) (serveFlags, error) {
 	}
 	return f, nil
 }
+
+// outboundFlags registers the way to the outside on a role's command line. The
+// role adds them to its configuration with [outbound.Flags.Add].
+func outboundFlags(f *serveFlags, fs *flag.FlagSet) { f.outbound.Register(fs) }
 
 // A roleConfig is the configuration file of a role.
 type roleConfig interface {

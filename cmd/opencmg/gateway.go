@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"path/filepath"
@@ -97,7 +98,7 @@ func setDefault(s *string, value string) {
 func (c *GatewayConfig) common() (string, LogConfig) { return c.IdentityDir, c.Log }
 
 func serveGateway(ctx context.Context, e *env, args []string) error {
-	flags, err := parseServe(e, "gateway serve", args)
+	flags, err := parseServe(e, "gateway serve", args, outboundFlags)
 	if err != nil {
 		return err
 	}
@@ -107,6 +108,9 @@ func serveGateway(ctx context.Context, e *env, args []string) error {
 		return err
 	}
 	defer r.close()
+	if c.Outbound, err = flags.outbound.Add(c.Outbound); err != nil {
+		return err
+	}
 	log := r.log
 	setup := log.With("component", "CMGSetup", "gateway", c.Gateway, "instance", c.Instance)
 	stateDir := r.path(c.StateDir)
@@ -123,7 +127,7 @@ func serveGateway(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return fmt.Errorf("serverCertificate: %w", err)
 	}
-	httpClient, err := c.Outbound.client(r.base, 15*time.Second)
+	httpClient, err := c.Outbound.Client(r.base, 15*time.Second, r.log)
 	if err != nil {
 		return err
 	}
@@ -170,7 +174,7 @@ func serveGateway(ctx context.Context, e *env, args []string) error {
 // identity is what "opencmg publish" makes for a host.
 type identity struct {
 	siteCA *x509.Certificate
-	pair   tlsCertificate
+	pair   tls.Certificate
 }
 
 func loadIdentity(dir string) (identity, error) {
