@@ -49,6 +49,19 @@ func LoadServerCertificate(files ServerFiles, now time.Time) (tls.Certificate, e
 	return content.load(files, now)
 }
 
+// ParseServerPFX reads and checks a server certificate like
+// [LoadServerCertificate], from the bytes of a PFX.
+func ParseServerPFX(pfx, password []byte, serviceName string, now time.Time) (tls.Certificate, error) {
+	key, certs, err := parsePFX(pfx, password)
+	if err == nil {
+		var cert tls.Certificate
+		if cert, err = checkServerCertificate(key, certs, serviceName, now); err == nil {
+			return cert, nil
+		}
+	}
+	return tls.Certificate{}, fmt.Errorf("server certificate: %w", err)
+}
+
 // serverContent is what is in the files.
 type serverContent struct{ pfx, password, certificate, key []byte }
 

@@ -174,7 +174,7 @@ func (o *clientOptions) config(e *env, dir string) (cfg client.Config, done func
 		logs.Dir = filepath.Join(dir, "logs")
 	}
 	// A client's words on the screen are its result; records go to files.
-	log, done, err := logs.open(&env{stdout: io.Discard, stderr: io.Discard}, "CcmExec", "")
+	log, done, err := openLog(logs, &env{stdout: io.Discard, stderr: io.Discard}, "CcmExec", "")
 	if err != nil {
 		return cfg, nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/internal/bootstrap"
 	"github.com/opencmg/opencmg/internal/cmtrace"
 	"github.com/opencmg/opencmg/internal/outbound"
 )
@@ -47,20 +48,12 @@ func loadYAML(file string, v any) error {
 	return nil
 }
 
-// A LogConfig says what is logged where. Records also go to standard error as
-// text when that is a terminal, and to standard output as JSON when that is
-// not one.
-type LogConfig struct {
-	// Dir receives files in CMTrace format under the names administrators
-	// know, such as CMGService.log. Empty writes none.
-	Dir string `yaml:"dir,omitempty"`
-	// Level is debug, info (default), warn or error.
-	Level string `yaml:"level,omitempty"`
-}
+// A LogConfig says what is logged where.
+type LogConfig = bootstrap.Log
 
-// open returns the logger of a role. component names the file of records that
-// belong to no other. The returned function closes the files.
-func (c LogConfig) open(e *env, component string, base string) (*slog.Logger, func(), error) {
+// openLog returns the logger of a role. component names the file of records
+// that belong to no other. The returned function closes the files.
+func openLog(c LogConfig, e *env, component string, base string) (*slog.Logger, func(), error) {
 	var level slog.Level
 	if c.Level != "" {
 		if err := level.UnmarshalText([]byte(c.Level)); err != nil {
@@ -176,10 +169,12 @@ func openRole(e *env, f serveFlags, component string, c roleConfig) (*role, erro
 	r := &role{base: filepath.Dir(f.config)}
 	dir, logs := c.common()
 	var err error
-	if r.identity, err = loadIdentity(r.path(dir)); err != nil {
-		return nil, err
+	if f, ok := c.(interface{ foreignIdentity() bool }); !ok || !f.foreignIdentity() {
+		if r.identity, err = loadIdentity(r.path(dir)); err != nil {
+			return nil, err
+		}
 	}
-	r.log, r.close, err = logs.open(e, component, r.base)
+	r.log, r.close, err = openLog(logs, e, component, r.base)
 	return r, err
 }
 
@@ -225,4 +220,14 @@ func requireDir(key, dir string) error {
 	}
 	probe.Close()
 	return os.Remove(probe.Name())
+}
+
+// setDefault fills an empty value and turns "off" into none.
+func setDefault(s *string, value string) {
+	switch *s {
+	case "":
+		*s = value
+	case "off":
+		*s = ""
+	}
 }
