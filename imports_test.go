@@ -27,6 +27,7 @@ var ours = map[string][]string{
 	"internal/outbound":              {"."},
 	"internal/keyvault":              {"."},
 	"internal/keyvault/keyvaulttest": {"pki"}, // for tests only
+	"internal/cloudinit":             {".", "internal/bootstrap", "internal/keyvault", "internal/outbound"},
 	"internal/bootstrap":             {".", "pki", "internal/keyvault", "internal/outbound"},
 	"gateway":                        {".", "pki", "tunnel", "internal/web", "internal/http1"},
 	"connpoint":                      {".", "pki", "tunnel", "internal/web", "internal/http1"},

@@ -25,8 +25,8 @@ import (
 	"github.com/opencmg/opencmg"
 )
 
-// apiVersion is that of the vault's secrets.
-const apiVersion = "7.4"
+// APIVersion is that of the vault's secrets.
+const APIVersion = "7.4"
 
 // maxAnswer bounds an answer: a secret has at most 25 KiB, a certificate chain
 // in base64 may come near that.
@@ -136,7 +136,7 @@ func (c *Client) secret(ctx context.Context, name string) (Secret, error) {
 	if err != nil {
 		return Secret{}, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.vault+"/secrets/"+url.PathEscape(name)+"?api-version="+apiVersion, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.vault+"/secrets/"+url.PathEscape(name)+"?api-version="+APIVersion, nil)
 	if err != nil {
 		return Secret{}, err
 	}
