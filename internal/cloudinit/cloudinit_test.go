@@ -275,8 +275,7 @@ func TestFetchForReal(t *testing.T) {
 		"CA in the document": {true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var r *fetchRig
-			r = newFetchRig(t, nil)
+			r := newFetchRig(t, nil)
 			env := "CURL_CA_BUNDLE=" + caFile
 			if err := os.WriteFile(caFile, []byte(r.cloud.CAPEM), 0o600); err != nil {
 				t.Fatal(err)
