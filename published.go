@@ -2,6 +2,7 @@ package opencmg
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -33,6 +34,11 @@ type PublishedConfiguration struct {
 	Drain  []int       `json:"drain,omitempty"`
 	TLS    TLSSettings `json:"tls"`
 	Limits Limits      `json:"limits"`
+	// ServerCertificate is the lower-case hexadecimal SHA-256 thumbprint of the
+	// server authentication certificate that should be in force. An instance
+	// that takes its certificate from a key vault looks there when it has
+	// another one; empty means that nothing is said.
+	ServerCertificate string `json:"serverCertificate,omitempty"`
 }
 
 // A PublishedRole is a site role that internet clients may reach.
@@ -222,6 +228,9 @@ func (c *PublishedConfiguration) Validate() error {
 			return Errorf(Invalid, "published configuration: tenant %s: issuers, authority and resource URI must be set", t.ID)
 		}
 	}
+	if v := c.ServerCertificate; v != "" && !thumbprintPattern.MatchString(v) {
+		return Errorf(Invalid, "published configuration: serverCertificate %q: must be a SHA-256 thumbprint of 64 lower-case hexadecimal digits", v)
+	}
 	if v := c.TLS.MinVersion; v != "" && v != "1.2" && v != "1.3" {
 		return Errorf(Invalid, "published configuration: tls.minVersion: must be 1.2 or 1.3, is %q", v)
 	}
@@ -230,6 +239,8 @@ func (c *PublishedConfiguration) Validate() error {
 	}
 	return nil
 }
+
+var thumbprintPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // MaxInstances is the largest number of instances of one gateway
 // (cmg-behaviour G1).

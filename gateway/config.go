@@ -168,6 +168,9 @@ func (s *Server) use(n *snapshot) {
 			return w.caller != nil && n.blocks(w.caller)
 		})
 	}
+	if s.cfg.OnConfiguration != nil {
+		s.cfg.OnConfiguration(n.cfg)
+	}
 }
 
 func (n *snapshot) blocks(c *caller) bool {

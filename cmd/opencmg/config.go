@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,7 +19,9 @@ import (
 	"golang.org/x/term"
 
 	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/internal/bootstrap"
 	"github.com/opencmg/opencmg/internal/cmtrace"
+	"github.com/opencmg/opencmg/internal/outbound"
 )
 
 // maxConfigFile bounds a configuration file.
@@ -45,20 +48,12 @@ func loadYAML(file string, v any) error {
 	return nil
 }
 
-// A LogConfig says what is logged where. Records also go to standard error as
-// text when that is a terminal, and to standard output as JSON when that is
-// not one.
-type LogConfig struct {
-	// Dir receives files in CMTrace format under the names administrators
-	// know, such as CMGService.log. Empty writes none.
-	Dir string `yaml:"dir,omitempty"`
-	// Level is debug, info (default), warn or error.
-	Level string `yaml:"level,omitempty"`
-}
+// A LogConfig says what is logged where.
+type LogConfig = bootstrap.Log
 
-// open returns the logger of a role. component names the file of records that
-// belong to no other. The returned function closes the files.
-func (c LogConfig) open(e *env, component string, base string) (*slog.Logger, func(), error) {
+// openLog returns the logger of a role. component names the file of records
+// that belong to no other. The returned function closes the files.
+func openLog(c LogConfig, e *env, component string, base string) (*slog.Logger, func(), error) {
 	var level slog.Level
 	if c.Level != "" {
 		if err := level.UnmarshalText([]byte(c.Level)); err != nil {
@@ -111,18 +106,27 @@ func listen(key, addr string) (net.Listener, error) {
 	return ln, nil
 }
 
+// An OutboundConfig is the way from a role to the outside.
+type OutboundConfig = outbound.Config
+
 // serveFlags are the flags of every role.
 type serveFlags struct {
 	config     string
 	withParent bool
+	outbound   outbound.Flags // of roles that register them
+	lifeline   string         // of roles that register it
 }
 
-// parseServe reads the flags of a role's serve command.
-func parseServe(e *env, words string, args []string) (serveFlags, error) {
+// parseServe reads the flags of a role's serve command; more registers those
+// that not every role has.
+func parseServe(e *env, words string, args []string, more ...func(*serveFlags, *flag.FlagSet)) (serveFlags, error) {
 	var f serveFlags
 	fs := newFlags(e, words)
 	fs.StringVar(&f.config, "config", "", "configuration `file`")
 	fs.BoolVar(&f.withParent, "until-stdin-closes", false, "stop when standard input ends, so that no process outlives the one that started it")
+	for _, register := range more {
+		register(&f, fs)
+	}
 	if err := parseFlags(fs, args, 0); err != nil {
 		return f, err
 	}
@@ -131,6 +135,10 @@ func parseServe(e *env, words string, args []string) (serveFlags, error) {
 	}
 	return f, nil
 }
+
+// outboundFlags registers the way to the outside on a role's command line. The
+// role adds them to its configuration with [outbound.Flags.Add].
+func outboundFlags(f *serveFlags, fs *flag.FlagSet) { f.outbound.Register(fs) }
 
 // A roleConfig is the configuration file of a role.
 type roleConfig interface {
@@ -161,10 +169,12 @@ func openRole(e *env, f serveFlags, component string, c roleConfig) (*role, erro
 	r := &role{base: filepath.Dir(f.config)}
 	dir, logs := c.common()
 	var err error
-	if r.identity, err = loadIdentity(r.path(dir)); err != nil {
-		return nil, err
+	if f, ok := c.(interface{ foreignIdentity() bool }); !ok || !f.foreignIdentity() {
+		if r.identity, err = loadIdentity(r.path(dir)); err != nil {
+			return nil, err
+		}
 	}
-	r.log, r.close, err = logs.open(e, component, r.base)
+	r.log, r.close, err = openLog(logs, e, component, r.base)
 	return r, err
 }
 
@@ -210,4 +220,14 @@ func requireDir(key, dir string) error {
 	}
 	probe.Close()
 	return os.Remove(probe.Name())
+}
+
+// setDefault fills an empty value and turns "off" into none.
+func setDefault(s *string, value string) {
+	switch *s {
+	case "":
+		*s = value
+	case "off":
+		*s = ""
+	}
 }

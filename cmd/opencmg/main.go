@@ -160,9 +160,23 @@ func newFlags(e *env, words string) *flag.FlagSet {
 			}
 		}
 		fmt.Fprintln(e.stderr)
-		fs.PrintDefaults()
+		printFlags(fs)
 	}
 	return fs
+}
+
+// printFlags prints the flags except those without a usage, which are not for
+// people.
+func printFlags(fs *flag.FlagSet) {
+	shown := flag.NewFlagSet("", flag.ContinueOnError)
+	shown.SetOutput(fs.Output())
+	fs.VisitAll(func(f *flag.Flag) {
+		if f.Usage != "" {
+			shown.Var(f.Value, f.Name, f.Usage)
+			shown.Lookup(f.Name).DefValue = f.DefValue
+		}
+	})
+	shown.PrintDefaults()
 }
 
 func capitalise(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

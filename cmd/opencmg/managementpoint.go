@@ -115,7 +115,7 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 		return fmt.Errorf("stateDir: %w", err)
 	}
 	defer db.Close()
-	httpClient, err := c.Outbound.client(r.base, 15*time.Second)
+	httpClient, err := c.Outbound.Client(r.base, 15*time.Second, r.log)
 	if err != nil {
 		return err
 	}
