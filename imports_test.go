@@ -38,6 +38,7 @@ var ours = map[string][]string{
 	"internal/keyvault/keyvaulttest": {"pki"}, // for tests only
 	"internal/cloudinit":             {".", "internal/bootstrap", "internal/keyvault", "internal/outbound"},
 	"internal/bootstrap":             {".", "pki", "internal/keyvault", "internal/outbound"},
+	"internal/systemtest":            {".", "pki", "adminservice", "internal/web"},
 }
 
 // theirs lists the third-party modules and why each is here.

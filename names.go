@@ -127,6 +127,12 @@ func RoleURI(site SiteCode, role RoleID) string {
 	return "opencmg://" + strings.ToLower(string(site)) + "/role/" + string(role)
 }
 
+// SiteServerURI is the identity of the site server towards its site systems. No
+// other certificate of the site CA passes for it.
+func SiteServerURI(site SiteCode) string {
+	return "opencmg://" + strings.ToLower(string(site)) + "/site-server"
+}
+
 // ConfigurationSigningURI is the identity of the key that signs published
 // configurations.
 func ConfigurationSigningURI(site SiteCode) string {

@@ -1,6 +1,7 @@
 package adminservice
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/opencmg/opencmg"
@@ -36,9 +37,12 @@ const (
 // limited number of times for a limited time. As text it is base64url of its
 // JSON, see [EncodeJoinToken].
 type JoinToken struct {
-	URL string `json:"url"` // of the site, e.g. https://site.corp.example:8443
+	URL  string           `json:"url"`  // of the site, e.g. https://site.corp.example:8443
+	Site opencmg.SiteCode `json:"site"` // its code
 	// SiteCA is the lower-case hexadecimal SHA-256 of the site CA's
-	// certificate, which the server's chain must end in.
+	// certificate, which the server's chain must end in. A host that joins has
+	// nothing but this, so the server sends the site CA's certificate with its
+	// chain.
 	SiteCA string `json:"siteCa"`
 	ID     string `json:"id"`     // by which the site lists and revokes it
 	Secret string `json:"secret"` // never stored by the site
@@ -60,6 +64,17 @@ type JoinRequest struct {
 	// point.
 	Internal string `json:"internal,omitempty"`
 }
+
+// String hides the secret.
+func (r JoinRequest) String() string {
+	return "join request of " + r.Kind + " " + r.Name + " with token " + r.ID
+}
+
+// GoString hides the secret.
+func (r JoinRequest) GoString() string { return r.String() }
+
+// LogValue hides the secret.
+func (r JoinRequest) LogValue() slog.Value { return slog.StringValue(r.String()) }
 
 // A RenewRequest asks for a certificate for a new key.
 type RenewRequest struct {
@@ -90,10 +105,15 @@ type Documents struct {
 	// RenewBefore asks for a new certificate when the present one ends before
 	// it.
 	RenewBefore time.Time `json:"renewBefore,omitzero"`
+	// InstanceLogs asks a connection point to send the log lines of the gateway
+	// instances with its reports, as they are written. A site asks one
+	// connection point of each gateway.
+	InstanceLogs bool `json:"instanceLogs,omitempty"`
 }
 
-// TokenSigning is a token-signing key. It is a secret; String and LogValue hide
-// the key.
+// TokenSigning is a token-signing key. It is a secret; String, GoString and
+// LogValue hide the key. A site that changes it publishes the new certificate as a
+// token issuer first, and gives the key to its management points after that.
 type TokenSigning struct {
 	Certificate string `json:"certificate"` // PEM
 	Key         string `json:"key"`         // PEM, secret
@@ -101,7 +121,13 @@ type TokenSigning struct {
 }
 
 // String hides the key.
-func (t *TokenSigning) String() string { return "token-signing key of " + t.HierarchyID }
+func (t TokenSigning) String() string { return "token-signing key of " + t.HierarchyID }
+
+// GoString hides the key.
+func (t TokenSigning) GoString() string { return t.String() }
+
+// LogValue hides the key.
+func (t TokenSigning) LogValue() slog.Value { return slog.StringValue(t.String()) }
 
 // A SiteSystemReport is what a system tells the site: when something changes,
 // and at least every 30 seconds.
@@ -109,6 +135,13 @@ type SiteSystemReport struct {
 	Kind    string    `json:"kind"`
 	Version string    `json:"version"` // of the program
 	Started time.Time `json:"started"` // of the process
+	// Published and Mappings are the versions of the documents that the system
+	// took over last; 0 without one.
+	Published uint64 `json:"published,omitempty"`
+	Mappings  uint64 `json:"mappings,omitempty"`
+	// Problem says why what the site gave was not taken over; empty when all
+	// was.
+	Problem string `json:"problem,omitempty"`
 	// ConnectionPoint is a connection point's own status.
 	ConnectionPoint *opencmg.ConnectionPointStatus `json:"connectionPoint,omitempty"`
 	// Instances are what gateway instances said over the tunnel.

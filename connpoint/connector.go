@@ -4,11 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
+	"os"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,8 +22,8 @@ import (
 	"github.com/opencmg/opencmg/internal/web"
 )
 
-// Config says what a [Connector] needs. Name, ConnectionID, Site, SiteCA,
-// Certificate and Gateways must be set.
+// Config says what a [Connector] needs. Name, ConnectionID, Site, SiteCA and
+// Certificate must be set.
 type Config struct {
 	// Name is the connection point's name; ConnectionID is registered in the
 	// published configuration of its gateways (cmg-behaviour G10).
@@ -29,9 +32,11 @@ type Config struct {
 	// SiteCA vouches for gateway instances and for roles of our kind.
 	SiteCA *x509.Certificate
 	// Certificate is the connection point's own, issued by the site CA for
-	// its connection ID.
+	// its connection ID; see [Connector.SetCertificate].
 	Certificate tls.Certificate
-	Gateways    []GatewayTarget
+	// Gateways are those to serve while the mappings name none. Without either
+	// the connection point waits for mappings that do.
+	Gateways []GatewayTarget
 	// Proxy is the forward proxy on the way to the gateways, with credentials
 	// in its User part; nil dials directly (cmg-behaviour C7).
 	Proxy *url.URL
@@ -43,6 +48,8 @@ type Config struct {
 	// and again whenever it changes.
 	Mappings     *Mappings
 	MappingsFile string
+	// AwaitMappings starts without the MappingsFile when there is none yet.
+	AwaitMappings bool
 	// LoadMappings turns the bytes of MappingsFile into mappings; default is
 	// [ParseMappings]. A caller that signs the document verifies it here.
 	LoadMappings func([]byte) (*Mappings, error)
@@ -51,6 +58,9 @@ type Config struct {
 	// takes effect on every instance within a second. Empty: another
 	// connection point delivers.
 	PublishedFile string
+	// CollectInstances asks every instance for its status, when tunnels come up
+	// and every five seconds, for [Connector.Report].
+	CollectInstances bool
 	// ClientCertificates are candidates for roles that want a client
 	// certificate of an outside PKI; ClientRoots are the roots that such a
 	// certificate must chain to, nil accepts any.
@@ -75,15 +85,15 @@ type Config struct {
 // A GatewayTarget is one gateway that the connection point serves.
 type GatewayTarget struct {
 	// Name is the gateway's name as in its instances' certificates.
-	Name string
+	Name string `json:"name"`
 	// ServiceName is the host that the instances are found at by the
 	// documented ports (cmg-behaviour G11, G12) unless Instances lists them.
-	ServiceName string
+	ServiceName string `json:"serviceName,omitempty"`
 	// Count is the expected number of instances; default is what the first
 	// instance that answers reports. A larger reported number wins.
-	Count int
+	Count int `json:"count,omitempty"`
 	// Instances lists addresses that do not follow the documented ports.
-	Instances []InstanceAddress
+	Instances []InstanceAddress `json:"instances,omitempty"`
 }
 
 // An InstanceAddress is where one instance of a gateway accepts tunnels. An
@@ -92,9 +102,10 @@ type InstanceAddress struct {
 	// Instance is the instance's number from 0, or -1 for an address that is
 	// balanced over all instances: it is dialled until every instance that the
 	// gateway reports was reached.
-	Instance int
+	Instance int `json:"instance"`
 	// TCPTLS and HTTPS are host:port. TCPTLS is tried first.
-	TCPTLS, HTTPS string
+	TCPTLS string `json:"tcpTLS,omitempty"`
+	HTTPS  string `json:"https,omitempty"`
 }
 
 // A Connector is a running connection point.
@@ -103,17 +114,22 @@ type Connector struct {
 	log     *slog.Logger
 	pool    pool
 	started time.Time
-	links   []*link
+	links   atomic.Pointer[[]*link]
 
 	roles     atomic.Pointer[map[opencmg.RoleID]*role]
 	published atomic.Pointer[published]
 	changed   chan struct{} // capacity 1: tunnels came or went
+	news      chan struct{} // capacity 1: see Changes
 	ctx       context.Context
 	wg        sync.WaitGroup // everything but the pool's probes
+	logs      logCollector
+	problems  problems
 
 	inFlight, maxConcurrent atomic.Int64
 
-	setting sync.Mutex // held by SetMappings
+	setting sync.Mutex      // held by SetMappings, guards what follows
+	running context.Context // of Run, nil before and after
+	version uint64          // of the mappings
 }
 
 // New checks the configuration. Nothing is dialled before [Connector.Run].
@@ -123,13 +139,14 @@ func New(cfg Config) (*Connector, error) {
 		return nil, opencmg.Errorf(opencmg.Invalid, "connection point: name and connection ID must be set")
 	case cfg.SiteCA == nil || len(cfg.Certificate.Certificate) == 0:
 		return nil, opencmg.Errorf(opencmg.Invalid, "connection point: the site CA and the connection point's own certificate must be set")
-	case len(cfg.Gateways) == 0:
-		return nil, opencmg.Errorf(opencmg.Invalid, "connection point: name at least one gateway")
 	case cfg.Connections < 0 || cfg.Connections > 16:
 		return nil, opencmg.Errorf(opencmg.Invalid, "connection point: connections: must be 1 to 16")
 	}
 	if err := cfg.Site.Validate(); err != nil {
 		return nil, fmt.Errorf("connection point: %w", err)
+	}
+	if err := validateTargets(cfg.Gateways); err != nil {
+		return nil, err
 	}
 	if cfg.Connections == 0 {
 		cfg.Connections = 2
@@ -154,25 +171,23 @@ func New(cfg Config) (*Connector, error) {
 		log:     cfg.Log.With("component", logComponent, "connection_point", cfg.Name),
 		started: time.Now(),
 		changed: make(chan struct{}, 1),
+		news:    make(chan struct{}, 1),
 	}
+	c.logs.init()
+	c.links.Store(new([]*link))
+	c.SetCertificate(cfg.Certificate)
 	c.pool.dial, c.pool.log, c.pool.now = cfg.DialContext, c.log, time.Now
 	c.roles.Store(&map[opencmg.RoleID]*role{})
+	c.setGateways(cfg.Gateways)
 	if cfg.Mappings != nil {
 		if err := c.SetMappings(cfg.Mappings); err != nil {
 			return nil, err
 		}
 	}
 	if cfg.MappingsFile != "" {
-		if err := c.loadMappings(); err != nil {
+		if err := c.loadMappings(); err != nil && !(cfg.AwaitMappings && errors.Is(err, os.ErrNotExist)) {
 			return nil, err
 		}
-	}
-	for _, t := range cfg.Gateways {
-		l, err := newLink(c, t)
-		if err != nil {
-			return nil, err
-		}
-		c.links = append(c.links, l)
 	}
 	if cfg.Registry != nil {
 		if err := cfg.Registry.Register(c); err != nil {
@@ -197,10 +212,16 @@ func (c *Connector) Run(ctx context.Context) error {
 	c.wg.Go(func() { c.watchFiles(ctx) })
 	c.wg.Go(func() { c.tend(ctx) })
 	c.wg.Go(func() { c.reportStatus(ctx) })
-	for _, l := range c.links {
-		c.wg.Go(func() { l.run(ctx) })
+	c.setting.Lock()
+	c.running = ctx
+	for _, l := range c.gateways() {
+		l.start(ctx)
 	}
+	c.setting.Unlock()
 	<-ctx.Done()
+	c.setting.Lock()
+	c.running = nil // nothing is started any more
+	c.setting.Unlock()
 	c.wg.Wait() // the links drain their tunnels
 	stopWork()
 	for _, r := range *c.roles.Load() {
@@ -210,8 +231,46 @@ func (c *Connector) Run(ctx context.Context) error {
 	return nil
 }
 
-// SetMappings replaces the URL mappings. Requests in flight finish by the old
-// ones; a role whose mapping did not change keeps its connections and counts.
+// gateways are the links there are now. The slice does not change.
+func (c *Connector) gateways() []*link { return *c.links.Load() }
+
+// setGateways makes the links to be those of the targets, which are valid.
+// Links that did not change go on undisturbed; those that are gone drain. The
+// caller holds c.setting, or is New.
+func (c *Connector) setGateways(targets []GatewayTarget) {
+	old := c.gateways()
+	next := make([]*link, 0, len(targets))
+	for _, t := range targets {
+		i := slices.IndexFunc(old, func(l *link) bool { return l.name == t.Name })
+		if i >= 0 {
+			old[i].update(t)
+			next = append(next, old[i])
+			continue
+		}
+		l := newLink(c, t)
+		next = append(next, l)
+		if c.running != nil {
+			c.log.Info("gateway added", "gateway", t.Name)
+			l.start(c.running)
+		}
+	}
+	c.links.Store(&next)
+	for _, l := range old {
+		if !slices.Contains(next, l) {
+			c.log.Info("gateway removed", "gateway", l.name)
+			l.stop()
+		}
+	}
+	c.notify()
+}
+
+// SetCertificate replaces the connection point's own certificate. Connections
+// made from now on present it; those that are open stay.
+func (c *Connector) SetCertificate(cert tls.Certificate) { c.pool.certificate.Store(&cert) }
+
+// SetMappings replaces the URL mappings, and the gateways when they name some.
+// Requests in flight finish by the old ones; a role whose mapping did not change
+// keeps its connections and counts, and so do the tunnels of a gateway.
 func (c *Connector) SetMappings(m *Mappings) error {
 	c.setting.Lock()
 	defer c.setting.Unlock()
@@ -240,6 +299,12 @@ func (c *Connector) SetMappings(m *Mappings) error {
 			r.close()
 		}
 	}
+	targets := m.Gateways
+	if targets == nil {
+		targets = c.cfg.Gateways
+	}
+	c.setGateways(targets)
+	c.version = m.Version
 	return nil
 }
 
@@ -259,9 +324,9 @@ func (c *Connector) tend(ctx context.Context) {
 			}
 			if now.Sub(said) >= time.Minute {
 				said = now
-				for _, l := range c.links {
+				for _, l := range c.gateways() {
 					have, want := l.count()
-					c.log.Info("Maintaining connections...", "gateway", l.target.Name, "instances", want, "connected", have)
+					c.log.Info("Maintaining connections...", "gateway", l.name, "instances", want, "connected", have)
 				}
 			}
 		}
@@ -271,9 +336,13 @@ func (c *Connector) tend(ctx context.Context) {
 // Ready returns nil while at least one tunnel to every gateway is up, and
 // otherwise says what is missing.
 func (c *Connector) Ready() error {
-	for _, l := range c.links {
+	links := c.gateways()
+	if len(links) == 0 {
+		return opencmg.Errorf(opencmg.Unavailable, "no gateway to serve yet: neither the configuration nor the site's URL mappings name one")
+	}
+	for _, l := range links {
 		if have, _ := l.count(); have == 0 {
-			return opencmg.Errorf(opencmg.Unavailable, "no tunnel to gateway %s: %s", l.target.Name, l.lastError())
+			return opencmg.Errorf(opencmg.Unavailable, "no tunnel to gateway %s: %s", l.name, l.lastError())
 		}
 	}
 	return nil

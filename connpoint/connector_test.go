@@ -30,9 +30,14 @@ import (
 // publish signs a published configuration of the version.
 func (l *lab) publish(version uint64) []byte {
 	l.t.Helper()
+	return l.publishFor(gateway, version, len(l.instances))
+}
+
+func (l *lab) publishFor(gateway string, version uint64, instances int) []byte {
+	l.t.Helper()
 	signer := l.issue(pki.Template{CommonName: "configuration", URIs: []string{opencmg.ConfigurationSigningURI(site)}})
 	jws, err := pki.SignConfiguration(&opencmg.PublishedConfiguration{
-		Version: version, Issued: time.Now(), Gateway: gateway, Site: site, ServiceName: "gw.test", Instances: len(l.instances),
+		Version: version, Issued: time.Now(), Gateway: gateway, Site: site, ServiceName: "gw.test", Instances: instances,
 		ConnectionPoints: []opencmg.RegisteredConnectionPoint{{Name: "CP1", ConnectionID: "cp-1", Site: site}},
 	}, signer)
 	if err != nil {
@@ -417,13 +422,16 @@ func TestNewChecksItsConfiguration(t *testing.T) {
 		t.Errorf("a good configuration: %v", err)
 	}
 	for want, spoil := range map[string]func(*connpoint.Config){
-		"name and connection ID": func(c *connpoint.Config) { c.ConnectionID = "" },
-		"site CA":                func(c *connpoint.Config) { c.SiteCA = nil },
-		"site code":              func(c *connpoint.Config) { c.Site = "X" },
-		"at least one gateway":   func(c *connpoint.Config) { c.Gateways = nil },
-		"connections":            func(c *connpoint.Config) { c.Connections = 99 },
-		"set the service name":   func(c *connpoint.Config) { c.Gateways[0].ServiceName = "" },
-		"count":                  func(c *connpoint.Config) { c.Gateways[0].Count = 17 },
+		"name and connection ID":    func(c *connpoint.Config) { c.ConnectionID = "" },
+		"site CA":                   func(c *connpoint.Config) { c.SiteCA = nil },
+		"site code":                 func(c *connpoint.Config) { c.Site = "X" },
+		"gateway GW is there twice": func(c *connpoint.Config) { c.Gateways = append(c.Gateways, c.Gateways[0]) },
+		"instance 0 is there twice": func(c *connpoint.Config) {
+			c.Gateways[0].Instances = []connpoint.InstanceAddress{{HTTPS: "x:1"}, {HTTPS: "y:1"}}
+		},
+		"connections":          func(c *connpoint.Config) { c.Connections = 99 },
+		"set the service name": func(c *connpoint.Config) { c.Gateways[0].ServiceName = "" },
+		"count":                func(c *connpoint.Config) { c.Gateways[0].Count = 17 },
 		"0 to 15": func(c *connpoint.Config) {
 			c.Gateways[0].Instances = []connpoint.InstanceAddress{{Instance: 16, HTTPS: "x:1"}}
 		},

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -121,21 +123,26 @@ func (l *lab) issue(t pki.Template) tls.Certificate {
 // An instance is the gateway's end: it accepts tunnels and records what
 // control streams bring.
 type instance struct {
-	l      *lab
-	number int
-	total  int
-	addr   string
-	https  bool // takes the HTTPS transport instead of TCP-TLS
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	l       *lab
+	gateway string
+	number  int
+	total   int
+	addr    string
+	https   bool // takes the HTTPS transport instead of TCP-TLS
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
 
 	conns   chan *tunnel.Conn // every tunnel that came up
 	configs chan uint64       // versions delivered
 	status  chan opencmg.ConnectionPointStatus
+	peers   chan *x509.Certificate // of tunnels that came up
+	lines   chan string            // what a log stream sends
+	readers atomic.Int64           // log streams
 
 	mu      sync.Mutex // guards what follows
 	cert    tls.Certificate
+	report  string // body of the answer to instance-status; empty: unknown
 	ln      net.Listener
 	live    []*tunnel.Conn
 	version uint64
@@ -143,8 +150,13 @@ type instance struct {
 }
 
 func newInstance(l *lab, number, total int) *instance {
-	in := &instance{l: l, number: number, total: total,
-		conns: make(chan *tunnel.Conn, 100), configs: make(chan uint64, 100), status: make(chan opencmg.ConnectionPointStatus, 1000)}
+	return newInstanceOf(l, gateway, number, total)
+}
+
+// newInstanceOf is newInstance for any gateway.
+func newInstanceOf(l *lab, gateway string, number, total int) *instance {
+	in := &instance{l: l, gateway: gateway, number: number, total: total, lines: make(chan string, 2000),
+		peers: make(chan *x509.Certificate, 100), conns: make(chan *tunnel.Conn, 100), configs: make(chan uint64, 100), status: make(chan opencmg.ConnectionPointStatus, 1000)}
 	in.cert = l.issue(pki.Template{CommonName: "instance", URIs: []string{opencmg.GatewayInstanceURI(site, gateway, number)}, Server: true, Client: true})
 	in.ctx, in.cancel = context.WithCancel(context.WithoutCancel(l.t.Context()))
 	in.listen("127.0.0.1:0")
@@ -194,7 +206,7 @@ func (in *instance) accept(nc net.Conn) {
 	version := in.version
 	in.mu.Unlock()
 	conn, err := tunnel.Server(in.ctx, tc, tunnel.Config{
-		Hello:   tunnel.Hello{Gateway: gateway, Instance: in.number, Instances: in.total, ConfigVersion: version},
+		Hello:   tunnel.Hello{Gateway: in.gateway, Instance: in.number, Instances: in.total, ConfigVersion: version},
 		Handler: in.control,
 	})
 	if err != nil {
@@ -204,6 +216,7 @@ func (in *instance) accept(nc net.Conn) {
 	in.mu.Lock()
 	in.live = append(in.live, conn)
 	in.mu.Unlock()
+	in.peers <- tc.ConnectionState().PeerCertificates[0]
 	in.conns <- conn
 	<-conn.Done()
 }
@@ -216,6 +229,33 @@ func (in *instance) control(s *tunnel.Stream) {
 	a := opencmg.ControlAnswer{}
 	in.mu.Lock()
 	switch s.Request().Endpoint {
+	case opencmg.ControlInstanceStatus:
+		report := in.report
+		in.mu.Unlock()
+		if report == "" {
+			s.WriteHead([]byte(`{"version":0,"error":"unknown control stream"}`), true)
+		} else {
+			s.WriteHeadBody([]byte(`{"version":0}`), []byte(report), true)
+		}
+		return
+	case opencmg.ControlLogs:
+		in.mu.Unlock()
+		in.readers.Add(1)
+		defer in.readers.Add(-1)
+		ended := make(chan struct{})
+		s.OnReset(func() { close(ended) })
+		s.WriteHead([]byte(`{"version":0}`), false)
+		for {
+			select {
+			case l := <-in.lines:
+				s.Write([]byte(l + "\n"))
+			case <-ended:
+				return
+			case <-in.ctx.Done():
+				s.CloseWrite()
+				return
+			}
+		}
 	case opencmg.ControlConfiguration:
 		c, err := pki.VerifyConfiguration(body, in.l.ca.Certificate(), site, time.Now())
 		switch {

@@ -3,9 +3,11 @@ package connpoint
 import (
 	"context"
 	"net"
+	"reflect"
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/tunnel"
@@ -21,76 +23,209 @@ const (
 // A link is the connection point's end of one gateway: an instanceLink for
 // every instance that is configured or that the gateway reports.
 type link struct {
-	c      *Connector
-	target GatewayTarget
+	c    *Connector
+	name string
 
 	mu        sync.Mutex // guards what follows
-	ctx       context.Context
+	target    GatewayTarget
+	ctx       context.Context // nil before start
+	cancel    context.CancelFunc
 	instances map[int]*instanceLink
 	reported  int // instances, as the gateway last said
 }
 
-func newLink(c *Connector, t GatewayTarget) (*link, error) {
-	if t.Name == "" {
-		return nil, opencmg.Errorf(opencmg.Invalid, "gateway: name must be set")
-	}
-	if t.ServiceName == "" && len(t.Instances) == 0 {
-		return nil, opencmg.Errorf(opencmg.Invalid, "gateway %s: set the service name or the addresses of its instances", t.Name)
-	}
-	if t.Count < 0 || t.Count > opencmg.MaxInstances {
-		return nil, opencmg.Errorf(opencmg.Invalid, "gateway %s: count: must be 1 to %d", t.Name, opencmg.MaxInstances)
-	}
-	for _, a := range t.Instances {
-		if a.Instance < -1 || a.Instance >= opencmg.MaxInstances {
-			return nil, opencmg.Errorf(opencmg.Invalid, "gateway %s: instance %d: must be 0 to %d, or -1 for a balanced address", t.Name, a.Instance, opencmg.MaxInstances-1)
-		}
-		if a.TCPTLS == "" && a.HTTPS == "" {
-			return nil, opencmg.Errorf(opencmg.Invalid, "gateway %s: instance %d: needs an address", t.Name, a.Instance)
-		}
-	}
-	return &link{c: c, target: t, instances: map[int]*instanceLink{}}, nil
+func newLink(c *Connector, t GatewayTarget) *link {
+	return &link{c: c, name: t.Name, target: t, instances: map[int]*instanceLink{}}
 }
 
-// run keeps the tunnels until ctx ends and all are drained.
-func (l *link) run(ctx context.Context) {
+// Validate checks what can be checked without a network.
+func (t *GatewayTarget) Validate() error {
+	if t.Name == "" {
+		return opencmg.Errorf(opencmg.Invalid, "gateway: name must be set")
+	}
+	if t.ServiceName == "" && len(t.Instances) == 0 {
+		return opencmg.Errorf(opencmg.Invalid, "gateway %s: set the service name or the addresses of its instances", t.Name)
+	}
+	if t.Count < 0 || t.Count > opencmg.MaxInstances {
+		return opencmg.Errorf(opencmg.Invalid, "gateway %s: count: must be 1 to %d", t.Name, opencmg.MaxInstances)
+	}
+	for i, a := range t.Instances {
+		if a.Instance < -1 || a.Instance >= opencmg.MaxInstances {
+			return opencmg.Errorf(opencmg.Invalid, "gateway %s: instance %d: must be 0 to %d, or -1 for a balanced address", t.Name, a.Instance, opencmg.MaxInstances-1)
+		}
+		if a.TCPTLS == "" && a.HTTPS == "" {
+			return opencmg.Errorf(opencmg.Invalid, "gateway %s: instance %d: needs an address", t.Name, a.Instance)
+		}
+		if slices.ContainsFunc(t.Instances[:i], func(b InstanceAddress) bool { return b.Instance == a.Instance }) {
+			return opencmg.Errorf(opencmg.Conflict, "gateway %s: instance %d is there twice", t.Name, a.Instance)
+		}
+	}
+	return nil
+}
+
+func validateTargets(targets []GatewayTarget) error {
+	for i := range targets {
+		if err := targets[i].Validate(); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(targets[:i], func(t GatewayTarget) bool { return t.Name == targets[i].Name }) {
+			return opencmg.Errorf(opencmg.Conflict, "gateway %s is there twice", targets[i].Name)
+		}
+	}
+	return nil
+}
+
+// start keeps the tunnels until ctx ends or the link is stopped.
+func (l *link) start(ctx context.Context) {
 	l.mu.Lock()
-	l.ctx = ctx
-	l.mu.Unlock()
-	first := max(1, l.target.Count)
-	for n := range first {
-		if l.target.Count > 0 || len(l.target.Instances) == 0 || l.balanced() {
-			l.ensure(n)
+	defer l.mu.Unlock()
+	l.ctx, l.cancel = context.WithCancel(ctx)
+	l.begin()
+}
+
+// begin begins with every instance that the target names. l.mu is held.
+func (l *link) begin() {
+	if t := &l.target; t.Count > 0 || len(t.Instances) == 0 || t.balanced() {
+		for n := range max(1, t.Count) {
+			l.ensureLocked(n)
 		}
 	}
 	for _, a := range l.target.Instances {
 		if a.Instance >= 0 {
-			l.ensure(a.Instance)
+			l.ensureLocked(a.Instance)
 		}
 	}
-	<-ctx.Done()
+}
+
+// stop gives the gateway up: its tunnels drain in the background.
+func (l *link) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cancel != nil {
+		l.cancel()
+	}
+}
+
+// replaceAfter bounds how long tunnels to a former address are kept while none
+// by the new one is up.
+const replaceAfter = 15 * time.Second
+
+// update takes over what the site says now about the gateway. Tunnels to
+// instances whose address did not change stay; those to instances that are gone
+// drain, and those by a former address do once there is one by the new address.
+func (l *link) update(t GatewayTarget) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if reflect.DeepEqual(l.target, t) {
+		return
+	}
+	old := l.target
+	l.target = t
+	listed := func(n int) bool { _, ok := t.listed(n); return ok }
+	gone := func(n int) bool { return false }
+	switch {
+	case t.Count > 0:
+		l.reported = t.Count // until the gateway says otherwise
+		gone = func(n int) bool { return n >= t.Count && !(listed(n) && !t.balanced()) }
+	case len(t.Instances) > 0 && !t.balanced():
+		gone = func(n int) bool { return !listed(n) }
+	}
+	if l.ctx == nil {
+		return
+	}
+	for n := range opencmg.MaxInstances {
+		i := l.instances[n]
+		if i == nil || !gone(n) && old.way(n) == t.way(n) {
+			continue
+		}
+		delete(l.instances, n)
+		if gone(n) {
+			i.cancel()
+			continue
+		}
+		l.ensureLocked(n)
+		if i.next = l.instances[n]; i.next != nil {
+			close(i.replaced)
+			l.c.wg.Go(i.retire)
+		}
+	}
+	l.begin()
+}
+
+// retire gives the instance's tunnels up once what replaces it has one.
+func (i *instanceLink) retire() {
+	t := time.NewTimer(replaceAfter)
+	defer t.Stop()
+	for next := i.next; ; {
+		select {
+		case <-next.replaced: // before it had any
+			next = next.next
+			continue
+		case <-next.up:
+		case <-t.C:
+		case <-i.link.ctx.Done():
+		}
+		i.cancel()
+		return
+	}
+}
+
+// A way is all of a target that decides how an instance is reached.
+type way struct {
+	serviceName string
+	address     InstanceAddress
+}
+
+func (t *GatewayTarget) way(n int) way {
+	a, _ := t.listed(n)
+	return way{t.ServiceName, a}
+}
+
+// listed returns the address that the target has for the instance.
+func (t *GatewayTarget) listed(n int) (a InstanceAddress, ok bool) {
+	for _, a := range t.Instances {
+		if a.Instance == n {
+			return a, true
+		}
+	}
+	for _, a := range t.Instances {
+		if a.Instance == -1 {
+			return a, true
+		}
+	}
+	return a, false
 }
 
 // balanced reports whether one address leads to all instances.
-func (l *link) balanced() bool {
-	return slices.ContainsFunc(l.target.Instances, func(a InstanceAddress) bool { return a.Instance == -1 })
+func (t *GatewayTarget) balanced() bool {
+	return slices.ContainsFunc(t.Instances, func(a InstanceAddress) bool { return a.Instance == -1 })
 }
 
 // ensure starts to keep tunnels to the instance unless that is done already.
 func (l *link) ensure(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.instances[n] != nil || l.ctx.Err() != nil || n >= opencmg.MaxInstances {
+	l.ensureLocked(n)
+}
+
+func (l *link) ensureLocked(n int) {
+	if l.instances[n] != nil || l.ctx == nil || l.ctx.Err() != nil || n >= opencmg.MaxInstances {
 		return
 	}
-	i := &instanceLink{link: l, number: n, wake: make(chan struct{}, 1)}
+	i := &instanceLink{link: l, number: n, wake: make(chan struct{}, 1), look: make(chan struct{}, 1), up: make(chan struct{}), replaced: make(chan struct{})}
 	l.instances[n] = i
-	ctx := l.ctx
+	var ctx context.Context
+	ctx, i.cancel = context.WithCancel(l.ctx)
 	for range l.c.cfg.Connections {
 		s := &slot{instance: i, offered: make(chan *dialled)}
 		i.slots = append(i.slots, s)
 		l.c.wg.Go(func() { s.keep(ctx) })
 	}
 	l.c.wg.Go(func() { i.deliver(ctx) })
+	if l.c.cfg.CollectInstances {
+		l.c.wg.Go(func() { i.collect(ctx) })
+		l.c.wg.Go(func() { i.followLogs(ctx) })
+	}
 }
 
 // learn takes over what an instance said about its gateway.
@@ -99,18 +234,13 @@ func (l *link) learn(instances int) {
 		return
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.reported = instances
-	l.mu.Unlock()
 	for n := range instances {
-		if l.target.ServiceName != "" || l.balanced() || l.listed(n) {
-			l.ensure(n)
+		if _, listed := l.target.listed(n); listed || l.target.ServiceName != "" {
+			l.ensureLocked(n)
 		}
 	}
-}
-
-// listed reports whether the configuration has the instance's address.
-func (l *link) listed(n int) bool {
-	return slices.ContainsFunc(l.target.Instances, func(a InstanceAddress) bool { return a.Instance == n })
 }
 
 // wanted reports whether the instance still belongs to the gateway; an unknown
@@ -118,7 +248,14 @@ func (l *link) listed(n int) bool {
 func (l *link) wanted(n int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.reported == 0 || n < max(l.reported, l.target.Count) || l.listed(n)
+	return l.wantedLocked(n)
+}
+
+func (l *link) wantedLocked(n int) bool {
+	if l.reported == 0 || n < max(l.reported, l.target.Count) {
+		return true
+	}
+	return slices.ContainsFunc(l.target.Instances, func(a InstanceAddress) bool { return a.Instance == n })
 }
 
 // forget ends the keeping of an instance that was taken away. It reports
@@ -167,43 +304,43 @@ func (l *link) lastError() string {
 	return "still connecting"
 }
 
-// address returns where the instance accepts tunnels.
-func (l *link) address(n int) InstanceAddress {
-	shared := InstanceAddress{Instance: -2}
-	for _, a := range l.target.Instances {
-		switch a.Instance {
-		case n:
-			return a
-		case -1:
-			shared = a
-		}
-	}
-	if shared.Instance == -1 {
-		return shared
-	}
+// address returns where the instance accepts tunnels, and the gateway's service
+// name.
+func (l *link) address(n int) (a InstanceAddress, serviceName string) {
 	l.mu.Lock()
-	total := max(l.reported, l.target.Count, len(l.instances))
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	serviceName = l.target.ServiceName
+	if a, ok := l.target.listed(n); ok {
+		return a, serviceName
+	}
 	https := 443
-	if total > 1 {
+	if max(l.reported, l.target.Count, len(l.instances)) > 1 {
 		https = portHTTPS + n
 	}
-	host := l.target.ServiceName
 	return InstanceAddress{Instance: n,
-		TCPTLS: net.JoinHostPort(host, strconv.Itoa(portTCPTLS+n)),
-		HTTPS:  net.JoinHostPort(host, strconv.Itoa(https))}
+		TCPTLS: net.JoinHostPort(serviceName, strconv.Itoa(portTCPTLS+n)),
+		HTTPS:  net.JoinHostPort(serviceName, strconv.Itoa(https))}, serviceName
 }
 
 // An instanceLink holds the tunnels to one instance.
 type instanceLink struct {
 	link   *link
 	number int
+	cancel context.CancelFunc // drains the tunnels and ends all that belongs to it
 	slots  []*slot
 	wake   chan struct{} // capacity 1: there is something to deliver
+	look   chan struct{} // capacity 1: the instance's status may have changed
+	up     chan struct{} // closed once the first tunnel is up
+	once   sync.Once     // closes up
+	// next is the link by another address; set before replaced is closed.
+	next     *instanceLink
+	replaced chan struct{}
+	logged   time.Time // of the latest line that came; followLogs's own
 
 	mu      sync.Mutex // guards what follows
 	lastErr string     // of dialling; empty while connected
 	inForce uint64     // version of the published configuration there
+	status  *opencmg.InstanceStatus
 }
 
 // conn returns a tunnel that takes new streams, nil when there is none.
@@ -223,7 +360,7 @@ func (i *instanceLink) failed(err error) {
 	i.lastErr = err.Error()
 	i.mu.Unlock()
 	if !again {
-		i.link.c.log.Warn("no tunnel to the gateway instance", "gateway", i.link.target.Name, "instance", i.number, "err", err)
+		i.link.c.log.Warn("no tunnel to the gateway instance", "gateway", i.link.name, "instance", i.number, "err", err)
 		i.link.c.notify()
 	}
 }
@@ -248,9 +385,12 @@ func (l *link) offer(d *dialled) bool {
 }
 
 // poke makes the instance's delivery look again.
-func (i *instanceLink) poke() {
+func (i *instanceLink) poke() { poke(i.wake) }
+
+// poke wakes whoever waits on a channel of capacity 1, now or later.
+func poke(ch chan<- struct{}) {
 	select {
-	case i.wake <- struct{}{}:
+	case ch <- struct{}{}:
 	default:
 	}
 }
@@ -258,9 +398,9 @@ func (i *instanceLink) poke() {
 // tunnelStatus reports every slot.
 func (c *Connector) tunnelStatus() []opencmg.TunnelStatus {
 	var list []opencmg.TunnelStatus
-	for _, l := range c.links {
+	for _, l := range c.gateways() {
 		for _, i := range l.all() {
-			t := opencmg.TunnelStatus{Gateway: l.target.Name, Instance: i.number}
+			t := opencmg.TunnelStatus{Gateway: l.name, Instance: i.number}
 			for _, s := range i.slots {
 				conn := s.conn()
 				if conn == nil {

@@ -15,6 +15,9 @@ type Mappings struct {
 	// Version grows with every change; it is informational.
 	Version  uint64    `json:"version,omitempty"`
 	Mappings []Mapping `json:"mappings"`
+	// Gateways, when the document has them, replace Config.Gateways; an empty
+	// list means that there is none to serve at present.
+	Gateways []GatewayTarget `json:"gateways,omitzero"`
 }
 
 // A Mapping leads from the external URL of one published role to its internal
@@ -42,6 +45,8 @@ type Mapping struct {
 	// certificate of a role that is not of our kind; default is the system's
 	// roots.
 	CAFile string `json:"caFile,omitempty"`
+	// CA holds the same as text, for a document that comes from elsewhere.
+	CA string `json:"ca,omitempty"`
 	// ServerName is the name in the server certificate, when it differs from
 	// the host in Internal.
 	ServerName string `json:"serverName,omitempty"`
@@ -100,7 +105,7 @@ func (m *Mappings) Validate() error {
 			return opencmg.Errorf(opencmg.Invalid, "URL mapping of role %s: %w", p.Role, err)
 		}
 	}
-	return nil
+	return validateTargets(m.Gateways)
 }
 
 func (p *Mapping) validate() error {
@@ -124,8 +129,11 @@ func (p *Mapping) validate() error {
 	if !plainText(p.HostHeader) {
 		return opencmg.Errorf(opencmg.Invalid, "hostHeader %q: must be a host name with an optional port", p.HostHeader)
 	}
-	if p.SiteRole && (p.CAFile != "" || p.ClientCertificate) {
-		return opencmg.Errorf(opencmg.Invalid, "siteRole excludes caFile and clientCertificate: the site CA vouches for both ends")
+	if p.SiteRole && (p.CAFile != "" || p.CA != "" || p.ClientCertificate) {
+		return opencmg.Errorf(opencmg.Invalid, "siteRole excludes caFile, ca and clientCertificate: the site CA vouches for both ends")
+	}
+	if p.CAFile != "" && p.CA != "" {
+		return opencmg.Errorf(opencmg.Invalid, "caFile and ca exclude each other")
 	}
 	if p.CertificateRequired && !p.ClientCertificate {
 		return opencmg.Errorf(opencmg.Invalid, "certificateRequired needs clientCertificate")

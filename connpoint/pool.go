@@ -390,6 +390,13 @@ type pool struct {
 	now   func() time.Time
 	wg    sync.WaitGroup
 	dials atomic.Int64
+	// certificate is the connection point's own.
+	certificate atomic.Pointer[tls.Certificate]
+}
+
+// present shows the certificate that is the connection point's own at the time.
+func (p *pool) present(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	return p.certificate.Load(), nil
 }
 
 // start runs f in a goroutine that Run waits for.

@@ -70,9 +70,15 @@ func newRole(cfg *Config, p *pool, m Mapping) (*role, error) {
 	t := pki.RoleTLS{ServerName: m.ServerName}
 	switch {
 	case m.SiteRole:
-		t = pki.RoleTLS{Certificate: cfg.Certificate, SiteCA: cfg.SiteCA, Site: cfg.Site, Role: m.Role}
-	case m.CAFile != "":
-		certs, err := pki.LoadCertificates(m.CAFile)
+		t = pki.RoleTLS{SiteCA: cfg.SiteCA, Site: cfg.Site, Role: m.Role}
+	case m.CA != "" || m.CAFile != "":
+		var certs []*x509.Certificate
+		var err error
+		if m.CA != "" {
+			certs, err = pki.ParseCertificates([]byte(m.CA))
+		} else {
+			certs, err = pki.LoadCertificates(m.CAFile)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("URL mapping of role %s: caFile: %w", m.Role, err)
 		}
@@ -105,6 +111,9 @@ func newRole(cfg *Config, p *pool, m Mapping) (*role, error) {
 			}
 			h.tls.NextProtos = []string{"http/1.1"}
 			h.tls.ClientSessionCache = tls.NewLRUClientSessionCache(64)
+			if m.SiteRole {
+				h.tls.GetClientCertificate = p.present
+			}
 			if r.certificates != nil {
 				h.tls.GetClientCertificate = r.certificates.offer
 			}

@@ -134,15 +134,16 @@ func (s *slot) connect(ctx context.Context) (*dialled, error) {
 	i := s.instance
 	l := i.link
 	c := l.c
-	a := l.address(i.number)
+	a, serviceName := l.address(i.number)
 	reached := i.number
-	conf := pki.TunnelClientTLS(c.cfg.SiteCA, c.cfg.Certificate, c.cfg.Site, l.target.Name, i.number)
+	cert := *c.pool.certificate.Load()
+	conf := pki.TunnelClientTLS(c.cfg.SiteCA, cert, c.cfg.Site, l.name, i.number)
 	if a.Instance == -1 {
 		conf = conf.Clone()
 		conf.VerifyConnection = func(cs tls.ConnectionState) error {
 			var first error
 			for n := range opencmg.MaxInstances {
-				err := pki.TunnelClientTLS(c.cfg.SiteCA, c.cfg.Certificate, c.cfg.Site, l.target.Name, n).VerifyConnection(cs)
+				err := pki.TunnelClientTLS(c.cfg.SiteCA, cert, c.cfg.Site, l.name, n).VerifyConnection(cs)
 				if err == nil {
 					reached = n
 					return nil
@@ -155,7 +156,7 @@ func (s *slot) connect(ctx context.Context) (*dialled, error) {
 		}
 	}
 	d := &s.dialer
-	d.TLS, d.ServerName = conf, l.target.ServiceName
+	d.TLS, d.ServerName = conf, serviceName
 	d.TCPTLSAddr, d.HTTPSAddr = a.TCPTLS, a.HTTPS
 	d.Proxy, d.DialContext, d.Log = c.cfg.Proxy, c.cfg.DialContext, c.log
 	dialCtx, cancel := context.WithTimeout(ctx, 45*time.Second)
@@ -195,8 +196,10 @@ func (s *slot) up(d *dialled) {
 	i.lastErr = ""
 	i.inForce = d.conn.Peer().ConfigVersion
 	i.mu.Unlock()
-	c.log.Info("tunnel is up", "gateway", i.link.target.Name, "instance", i.number, "transport", d.transport)
+	c.log.Info("tunnel is up", "gateway", i.link.name, "instance", i.number, "transport", d.transport)
+	i.once.Do(func() { close(i.up) })
 	i.poke()
+	poke(i.look)
 	c.notify()
 }
 
@@ -209,7 +212,7 @@ func (s *slot) down(ctx context.Context, conn *tunnel.Conn) {
 	s.mu.Lock()
 	s.current = nil
 	s.mu.Unlock()
-	log := c.log.With("gateway", i.link.target.Name, "instance", i.number)
+	log := c.log.With("gateway", i.link.name, "instance", i.number)
 	drain := func() {
 		ctx, cancel := context.WithTimeout(c.ctx, c.cfg.DrainTimeout)
 		defer cancel()

@@ -96,8 +96,8 @@ func (c *Connector) Status() opencmg.ConnectionPointStatus {
 		Tunnels:               c.tunnelStatus(),
 	}
 	proxy := ""
-	if len(c.cfg.Gateways) > 0 {
-		proxy = c.cfg.Gateways[0].ServiceName
+	if links := c.gateways(); len(links) > 0 {
+		_, proxy = links[0].address(0)
 	}
 	for _, r := range *c.roles.Load() {
 		if m := r.traffic.endpoints.Load(); m != nil {

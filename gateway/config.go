@@ -225,9 +225,5 @@ func (s *Server) control(name string, point *point, body []byte) []byte {
 	default:
 		answer.Error = fmt.Sprintf("unknown control stream %q", name)
 	}
-	b, err := json.Marshal(answer)
-	if err != nil {
-		panic(err) // a plain struct
-	}
-	return b
+	return controlHead(answer)
 }

@@ -88,3 +88,6 @@ func EdgeBenchmark(s *Server, cert *x509.Certificate) func(head []byte) int {
 		return len(m.b)
 	}
 }
+
+// Summarize writes the summary lines that are due every five minutes.
+func (s *Server) Summarize() { s.traffic.summarize(s.log) }

@@ -89,8 +89,14 @@ type Config struct {
 	// TunnelWait is how long a request may wait for a tunnel when none is up,
 	// for example right after a restart; default 10 s, negative not at all.
 	TunnelWait time.Duration
+	// Version is that of the program, for reports.
+	Version string
 	// Log receives records; nil discards them.
 	Log *slog.Logger
+	// Logs keeps the lines that connection points may read over the tunnel. A
+	// command whose other parts log too makes it and has Log fill it; nil
+	// keeps what the server itself logs.
+	Logs *web.LogTail
 	// Registry receives the metrics; nil means one of the server's own.
 	Registry *prometheus.Registry
 }
@@ -136,6 +142,7 @@ type Server struct {
 	connections atomic.Int64
 	inFlight    atomic.Int64
 	strangers   atomic.Int64 // see maxStrangers
+	logStreams  atomic.Int64 // see maxLogStreams
 	anonymous   rateLimiter
 	metrics     *metrics
 	traffic     trafficTable
@@ -161,6 +168,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Registry == nil {
 		cfg.Registry = prometheus.NewRegistry()
 	}
+	cfg.keepLogs()
 	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, 10*time.Second)
 	cfg.TunnelWait = cmp.Or(cfg.TunnelWait, 10*time.Second)
 	s := &Server{

@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"cmp"
 	"crypto/tls"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -32,6 +34,8 @@ type metrics struct {
 	certExpiry    *prometheus.GaugeVec // certificate
 	pointRequests *prometheus.GaugeVec // connection_point: highest number at once, as it reports
 	pointTraffic  *prometheus.GaugeVec // connection_point, endpoint, field
+
+	counts *prometheus.Registry // requests and refusals once more, see status.go
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -58,8 +62,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			return nil, err
 		}
 	}
+	counts, err := countsOf(requests, refusals)
+	if err != nil {
+		return nil, err
+	}
 	return &metrics{
-		requests: requests, bytes: bytes, refusals: refusals, handshakes: handshakes,
+		counts: counts, requests: requests, bytes: bytes, refusals: refusals, handshakes: handshakes,
 		connections: connections.WithLabelValues(), held: held.WithLabelValues(),
 		tunnels: tunnels, retries: retries.WithLabelValues(), configVersion: version.WithLabelValues(),
 		certExpiry: expiry, pointRequests: pointRequests, pointTraffic: pointTraffic,
@@ -111,6 +119,49 @@ type traffic struct {
 
 	// Since the last summary line.
 	requests, responses, requestBytes, responseBytes, elapsed atomic.Int64
+
+	// before is what was counted before the last summary line, guarded by
+	// trafficTable.mu.
+	before opencmg.InstanceTraffic
+	spent  time.Duration
+}
+
+// settle moves the counts since the last call into the totals and returns how
+// many requests and answers they were. trafficTable.mu is held.
+func (t *traffic) settle() (since opencmg.InstanceTraffic, answered int64, elapsed time.Duration) {
+	since = opencmg.InstanceTraffic{
+		Requests: t.requests.Swap(0), RequestBytes: t.requestBytes.Swap(0), ResponseBytes: t.responseBytes.Swap(0),
+	}
+	answered, elapsed = t.responses.Swap(0), time.Duration(t.elapsed.Swap(0))
+	t.before.Requests += since.Requests
+	t.before.RequestBytes += since.RequestBytes
+	t.before.ResponseBytes += since.ResponseBytes
+	t.spent += elapsed
+	return since, answered, elapsed
+}
+
+// totals lists what every endpoint with traffic counted since the start, in the
+// order of role and endpoint. failed counts its failures by role and endpoint.
+func (tt *trafficTable) totals(failed map[[2]string]int64) []opencmg.InstanceTraffic {
+	tt.mu.Lock()
+	defer tt.mu.Unlock()
+	var list []opencmg.InstanceTraffic
+	for _, t := range tt.all {
+		total := t.before
+		total.Role, total.Endpoint = opencmg.RoleID(t.role), t.endpoint
+		total.Requests += t.requests.Load()
+		total.RequestBytes += t.requestBytes.Load()
+		total.ResponseBytes += t.responseBytes.Load()
+		total.Milliseconds = (t.spent + time.Duration(t.elapsed.Load())).Milliseconds()
+		total.Failed = failed[[2]string{t.role, t.endpoint}]
+		if total.Requests > 0 {
+			list = append(list, total)
+		}
+	}
+	slices.SortFunc(list, func(a, b opencmg.InstanceTraffic) int {
+		return cmp.Or(cmp.Compare(a.Role, b.Role), cmp.Compare(a.Endpoint, b.Endpoint))
+	})
+	return list
 }
 
 // done counts one answered request.
@@ -169,14 +220,14 @@ func (tt *trafficTable) summarize(log *slog.Logger) {
 	tt.mu.Lock()
 	defer tt.mu.Unlock()
 	for _, t := range tt.all {
-		n, done := t.requests.Swap(0), t.responses.Swap(0)
-		if n == 0 && done == 0 {
+		since, answered, elapsed := t.settle()
+		if since.Requests == 0 && answered == 0 {
 			continue
 		}
 		log.Info("traffic",
 			"component", componentService, "endpoint", t.endpoint, "role", t.role,
-			"RequestUri", t.uri, "RequestCount", n, "RequestSize", t.requestBytes.Swap(0),
-			"ResponseCount", done, "ResponseSize", t.responseBytes.Swap(0),
-			"AverageElapsedTime", t.elapsed.Swap(0)/max(done, 1)/int64(time.Millisecond))
+			"RequestUri", t.uri, "RequestCount", since.Requests, "RequestSize", since.RequestBytes,
+			"ResponseCount", answered, "ResponseSize", since.ResponseBytes,
+			"AverageElapsedTime", elapsed.Milliseconds()/max(answered, 1))
 	}
 }

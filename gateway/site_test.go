@@ -24,6 +24,7 @@ import (
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/gateway"
+	"github.com/opencmg/opencmg/internal/web"
 	"github.com/opencmg/opencmg/pki"
 )
 
@@ -156,6 +157,7 @@ type instanceOptions struct {
 	stateDir string
 	// tunnelWait is Config.TunnelWait; zero does not wait at all.
 	tunnelWait time.Duration
+	logs       *web.LogTail
 }
 
 func startInstance(t testing.TB, o instanceOptions) *testInstance {
@@ -195,7 +197,8 @@ func startInstance(t testing.TB, o instanceOptions) *testInstance {
 			return cert.c, nil
 		},
 		StateDir: in.stateDir, DrainTimeout: 3 * time.Second, TunnelWait: cmp.Or(o.tunnelWait, -1), Registry: in.registry,
-		Log: slog.New(slog.NewTextHandler(in.logs, &slog.HandlerOptions{Level: level})),
+		Log:     slog.New(slog.NewTextHandler(in.logs, &slog.HandlerOptions{Level: level})),
+		Version: "test 1", Logs: o.logs,
 	})
 	if err != nil {
 		t.Fatal(err)

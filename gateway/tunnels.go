@@ -105,7 +105,15 @@ func (s *Server) serveControl(st *tunnel.Stream, p *point) {
 		st.Reset(tunnel.CodeBodyTooLarge)
 		return
 	}
-	if err := st.WriteHead(s.control(r.Endpoint, p, body), true); err != nil {
+	switch r.Endpoint {
+	case opencmg.ControlInstanceStatus:
+		err = s.serveInstanceStatus(st, p)
+	case opencmg.ControlLogs:
+		err = s.serveLogs(st, p)
+	default:
+		err = st.WriteHead(s.control(r.Endpoint, p, body), true)
+	}
+	if err != nil {
 		s.log.Debug("control answer not sent", "component", componentService, "connection_point", p.name, "err", err)
 	}
 }
