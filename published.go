@@ -320,6 +320,30 @@ func (e *Endpoint) validate() error {
 	return nil
 }
 
+// SoftwareUpdatePointEndpoints are what is published of a software update point
+// by default: the web services of Windows Server Update Services and its content
+// (wire.md 1.1 and 10.2).
+func SoftwareUpdatePointEndpoints() []Endpoint {
+	const mib = 1 << 20
+	auth := []AuthMode{AuthPKI, AuthEntra, AuthCCMToken, AuthClientToken}
+	soap := []string{"GET", "HEAD", "POST"}
+	return []Endpoint{
+		{Name: "ClientWebService", Path: "ClientWebService", Auth: auth, Methods: soap, MaxContentLength: 16 * mib},
+		{Name: "SimpleAuthWebService", Path: "SimpleAuthWebService", Auth: auth, Methods: soap, MaxContentLength: mib},
+		{Name: "ReportingWebService", Path: "ReportingWebService", Auth: auth, Methods: soap, MaxContentLength: 16 * mib},
+		{Name: "Content", Path: "Content", Auth: auth, Methods: []string{"GET", "HEAD"}},
+		{Name: "SelfUpdate", Path: "SelfUpdate", Auth: auth, Methods: []string{"GET", "HEAD"}},
+	}
+}
+
+// AdminServiceEndpoints publish the administration service, for administrators
+// with an Entra account (cmg-behaviour 11.5).
+func AdminServiceEndpoints() []Endpoint {
+	return []Endpoint{
+		{Name: "AdminService", Path: "AdminService", Auth: []AuthMode{AuthEntra}, Methods: []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}, MaxContentLength: 4 << 20},
+	}
+}
+
 // ManagementPointEndpoints are the endpoints that switching on "Allow cloud
 // management gateway traffic" publishes for a management point (wire.md 1.2).
 // The limits are choices, see docs/decisions.md.

@@ -246,6 +246,18 @@ type ServerCertificate struct {
 	ACME *ACME `json:"acme,omitempty"`
 }
 
+// A CertificateReport is what the site found in a server certificate (POST
+// ServerCertificates/check).
+type CertificateReport struct {
+	Subject        string          `json:"subject"`
+	Names          []string        `json:"names"`
+	ServiceName    string          `json:"serviceName"`
+	DeploymentName string          `json:"deploymentName"`
+	Thumbprint     string          `json:"thumbprint"` // SHA-256
+	Ends           time.Time       `json:"ends"`
+	Checks         []opencmg.Check `json:"checks"`
+}
+
 // ACME says where and how to obtain certificates (RFC 8555).
 type ACME struct {
 	Directory string   `json:"directory"` // URL

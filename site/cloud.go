@@ -57,5 +57,7 @@ type Directory interface {
 	SignInGraph(ctx context.Context) error
 	Tenant(ctx context.Context) (azure.TenantInfo, error)
 	CreateServerApp(ctx context.Context, r azure.ServerAppRequest, p opencmg.Progress) (azure.ServerApp, error)
+	RenewSecret(ctx context.Context, appID string, term azure.SecretTerm) (azure.NewSecret, error)
+	RemoveSecret(ctx context.Context, objectID, keyID string) error
 	CreateClientApp(ctx context.Context, r azure.ClientAppRequest, p opencmg.Progress) (azure.ClientApp, error)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -198,7 +199,7 @@ func (s *Server) planGateway(ctx context.Context, in *adminservice.NewGateway) (
 	if err := checkSettings(&v.Settings); err != nil {
 		return v, nil, err
 	}
-	cert, err := s.inspectCertificate(&in.Certificate)
+	cert, err := s.inspectCertificate(&in.Certificate, pki.ServerCertificateOptions{ServiceName: in.Certificate.ServiceName, DeploymentName: in.DeploymentName})
 	if err != nil {
 		return v, nil, err
 	}
@@ -214,7 +215,7 @@ func (s *Server) planGateway(ctx context.Context, in *adminservice.NewGateway) (
 	switch v.Model {
 	case adminservice.ModelSelfHosted:
 		v.DeploymentName, v.State = v.ServiceName, adminservice.StateReady
-		return v, cert.PFX, nil
+		return v, cert.pfx, nil
 	case adminservice.ModelScaleSet:
 	default:
 		return v, nil, opencmg.Errorf(opencmg.Invalid, "model %q: must be %s or %s", v.Model, adminservice.ModelScaleSet, adminservice.ModelSelfHosted)
@@ -244,7 +245,7 @@ func (s *Server) planGateway(ctx context.Context, in *adminservice.NewGateway) (
 		return v, nil, err
 	}
 	v.DeploymentName = ends.DeploymentName(v.Prefix, v.Region)
-	return v, cert.PFX, v.deployment().Validate()
+	return v, cert.pfx, v.deployment().Validate()
 }
 
 // deployingApp finds the server app that deploys.
@@ -267,18 +268,42 @@ func (s *Server) deployingApp(ctx context.Context, id string) (*record[applicati
 	return nil, opencmg.Errorf(opencmg.Invalid, "serverAppId: the site has %d server applications: say which one deploys", len(apps))
 }
 
-func (v *gatewayRecord) setCertificate(c *pki.ServerCertificateInfo) {
-	v.CertificateSubject, v.CertificateEnds = c.Leaf.Subject.String(), c.Leaf.NotAfter.UTC()
-	v.Thumbprint, v.ThumbprintSHA1 = pki.Thumbprint(c.Leaf), pki.ThumbprintSHA1(c.Leaf)
-	v.CertificateLeaf = string(pki.EncodeCertificates(c.Leaf))
+func (v *gatewayRecord) setCertificate(c *usableCertificate) {
+	v.CertificateSubject, v.CertificateEnds = c.Subject, c.NotAfter.UTC()
+	v.Thumbprint, v.ThumbprintSHA1 = c.Thumbprint, pki.ThumbprintSHA1(c.Certificate)
+	v.CertificateLeaf = string(pki.EncodeCertificates(c.Certificate))
 }
 
-// inspectCertificate checks a server authentication certificate as a whole.
-func (s *Server) inspectCertificate(in *adminservice.ServerCertificate) (*pki.ServerCertificateInfo, error) {
+// A usableCertificate is a server certificate that passed every check.
+type usableCertificate struct {
+	*pki.ServerCertificateInfo
+	pfx    []byte // as the instances get it, without password
+	checks []opencmg.Check
+}
+
+// inspectCertificate checks a server authentication certificate as a whole. A
+// failed check is an error.
+func (s *Server) inspectCertificate(in *adminservice.ServerCertificate, o pki.ServerCertificateOptions) (*usableCertificate, error) {
 	if len(in.PFX) == 0 {
 		return nil, opencmg.Errorf(opencmg.Invalid, "certificate.pfx: upload the server authentication certificate with its private key as PFX")
 	}
-	return pki.InspectServerCertificate(in.PFX, []byte(in.Password), in.ServiceName, s.cfg.Now())
+	o.Now = s.cfg.Now()
+	info, checks, err := pki.InspectServerCertificate(in.PFX, []byte(in.Password), o)
+	if err != nil {
+		return nil, err
+	}
+	var failed []string
+	for _, c := range checks {
+		if c.State == opencmg.CheckFail {
+			failed = append(failed, fmt.Sprintf("%s: %s; %s", c.Name, c.Evidence, c.NextStep))
+		}
+	}
+	if len(failed) > 0 {
+		return nil, opencmg.Errorf(opencmg.Invalid, "the server certificate can not be used: %s", strings.Join(failed, ". "))
+	}
+	u := &usableCertificate{ServerCertificateInfo: info, checks: checks}
+	u.pfx, err = pki.ReencodePFX(in.PFX, []byte(in.Password))
+	return u, err
 }
 
 // checkServerCertificate is part 1 of the set-up before anything else is there.
@@ -287,13 +312,13 @@ func (s *Server) checkServerCertificate(w http.ResponseWriter, r *http.Request) 
 	if err := decodeBody(r, &in); err != nil {
 		return err
 	}
-	info, err := s.inspectCertificate(&in)
+	info, checks, err := pki.InspectServerCertificate(in.PFX, []byte(in.Password), pki.ServerCertificateOptions{ServiceName: in.ServiceName, Now: s.cfg.Now()})
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusOK, map[string]any{
-		"subject": info.Leaf.Subject.String(), "names": info.Leaf.DNSNames, "serviceName": info.ServiceName, "thumbprint": pki.Thumbprint(info.Leaf),
-		"ends": info.Leaf.NotAfter.UTC(), "checks": info.Checks,
+	return answer(w, http.StatusOK, adminservice.CertificateReport{
+		Subject: info.Subject, Names: info.DNSNames, ServiceName: info.ServiceName, DeploymentName: info.DeploymentName,
+		Thumbprint: info.Thumbprint, Ends: info.NotAfter.UTC(), Checks: checks,
 	})
 }
 
@@ -501,21 +526,19 @@ func (s *Server) renewGatewayCertificate(w http.ResponseWriter, r *http.Request)
 	if err != nil {
 		return err
 	}
-	in.ServiceName = cmp.Or(in.ServiceName, found.Value.ServiceName)
-	info, err := s.inspectCertificate(&in)
-	if err != nil {
-		return err
-	}
 	old, err := pki.ParseCertificates([]byte(found.Value.CertificateLeaf))
 	if err != nil {
 		return err
 	}
-	if !sameName(info.ServiceName, found.Value.ServiceName) || !pki.SameName(old[0], info.Leaf) {
-		return opencmg.Errorf(opencmg.Invalid, "the new certificate %q is not for the same name as %q: a gateway keeps its service name; create another gateway for another name", info.Leaf.Subject, old[0].Subject)
+	info, err := s.inspectCertificate(&in, pki.ServerCertificateOptions{
+		ServiceName: found.Value.ServiceName, DeploymentName: found.Value.Prefix, Replaces: old[0],
+	})
+	if err != nil {
+		return err
 	}
 	op, err := s.manager.beginOn(r.Context(), found.ID, opCertificate, func(tx *sitedb.Tx, rec *record[gatewayRecord]) error {
 		rec.Value.setCertificate(info)
-		if err := tx.PutSecret(gatewaySecret(rec.ID), info.PFX); err != nil {
+		if err := tx.PutSecret(gatewaySecret(rec.ID), info.pfx); err != nil {
 			return err
 		}
 		return s.audit(r.Context(), tx, msgChanged, kindGateway, rec.ID, "replaced the server certificate of gateway %s, until %s", rec.Value.ServiceName, rec.Value.CertificateEnds.Format(time.DateOnly))

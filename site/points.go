@@ -151,7 +151,7 @@ func (v *roleRecord) check() error {
 		return opencmg.Errorf(opencmg.Invalid, "internal: name at least one URL, such as https://mp1.corp.example")
 	}
 	for _, u := range v.Internal {
-		if err := opencmg.CheckInternalURL(u); err != nil {
+		if _, err := opencmg.ParseInternalURL(u); err != nil {
 			return err
 		}
 	}

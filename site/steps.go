@@ -3,7 +3,6 @@ package site
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -43,7 +42,7 @@ type step struct {
 	name    string
 	percent int
 	text    string
-	do      func(ctx context.Context, g *gatewayRun) error
+	do      func(*gatewayRun, context.Context) error
 }
 
 // The steps of each operation, in their order.
@@ -106,7 +105,7 @@ func (s *Server) performGateway(ctx context.Context, r *run) error {
 			}
 			g.d = g.rec.Value.deployment()
 		}
-		if err := st.do(ctx, g); err != nil {
+		if err := st.do(g, ctx); err != nil {
 			return err
 		}
 	}

@@ -147,10 +147,9 @@ func (s *Server) addJoinToken(w http.ResponseWriter, r *http.Request) error {
 		Kind: in.Kind, Hash: hashToken(secret), GatewayID: in.GatewayID, Uses: in.Uses, Expires: s.cfg.Now().UTC().Add(time.Duration(in.Minutes) * time.Minute), Sources: in.Sources,
 	}}
 	rec.Name = rec.ID
-	var gateway *record[gatewayRecord]
-	err := s.db.Change(r.Context(), "add join token", func(tx *sitedb.Tx) (err error) {
+	err := s.db.Change(r.Context(), "add join token", func(tx *sitedb.Tx) error {
 		if in.GatewayID != "" {
-			if gateway, err = get[gatewayRecord](tx, kindGateway, in.GatewayID); err != nil {
+			if _, err := get[gatewayRecord](tx, kindGateway, in.GatewayID); err != nil {
 				return err
 			}
 		} else if in.Kind == joinGateway {
@@ -165,7 +164,7 @@ func (s *Server) addJoinToken(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	out := joinToken(rec)
-	out.Token = adminservice.EncodeJoinToken(adminservice.JoinToken{URL: s.cfg.URL, SiteCA: pki.Thumbprint(s.SiteCA()), ID: rec.ID, Secret: secret})
+	out.Token = adminservice.EncodeJoinToken(adminservice.JoinToken{URL: s.cfg.URL, Site: s.Code(), SiteCA: pki.Thumbprint(s.SiteCA()), ID: rec.ID, Secret: secret})
 	return answerOne(w, http.StatusCreated, rec.Version, out)
 }
 

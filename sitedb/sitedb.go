@@ -139,3 +139,11 @@ func fromMicros(n int64) time.Time {
 	}
 	return time.UnixMicro(n).UTC()
 }
+
+// Engine names the database: sqlite or postgresql.
+func (db *DB) Engine() string {
+	if db.engine.postgres {
+		return "postgresql"
+	}
+	return "sqlite"
+}
