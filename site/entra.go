@@ -674,7 +674,7 @@ func (s *Server) deleteAzureService(w http.ResponseWriter, r *http.Request) erro
 // applications.
 func (s *Server) entraVerifier(ctx context.Context) (*pki.TokenVerifier, error) {
 	var cfg opencmg.PublishedConfiguration
-	err := s.db.Change(ctx, "read tenants", func(tx *sitedb.Tx) (err error) {
+	err := s.db.View(ctx, "read tenants", func(tx *sitedb.Tx) (err error) {
 		cfg.Tenants, err = publishedTenants(tx)
 		return err
 	})

@@ -56,53 +56,41 @@ func (p *publisher) run(ctx context.Context) error {
 	}
 }
 
-// publish compiles and signs everything that changed, in one transaction.
+// A document is what a gateway or a connection point is to be told.
+type document struct {
+	kind, id string
+	digest   string
+	sign     func(version uint64, now time.Time) ([]byte, error)
+}
+
+// publish signs every document whose content changed, and forgets those of what
+// is gone. It writes only when there is something to write, since writing is
+// what wakes it.
 func (p *publisher) publish(ctx context.Context) error {
 	blocked, err := p.s.db.BlockedTokens(ctx)
 	if err != nil {
 		return err
 	}
-	versions := map[string]uint64{}
-	err = p.s.db.Change(ctx, "publish", func(tx *sitedb.Tx) error {
-		gateways, err := all[gatewayRecord](tx, kindGateway)
+	versions, same := map[string]uint64{}, true
+	err = p.s.db.View(ctx, "publish", func(tx *sitedb.Tx) error {
+		docs, err := p.compileAll(tx, blocked)
 		if err != nil {
 			return err
 		}
-		for _, g := range gateways {
-			cfg, err := p.compile(tx, g, blocked)
-			if err != nil {
-				return fmt.Errorf("configuration of gateway %s: %w", g.Name, err)
+		return p.compare(tx, docs, func(d *document, rec *record[publishedRecord]) error {
+			if same = same && d != nil && rec != nil && rec.Value.Digest == d.digest; same && d.kind == kindPublished {
+				versions[d.id] = rec.Value.Version
 			}
-			err = p.sign(tx, kindPublished, g.ID, cfg, func(version uint64, now time.Time) ([]byte, error) {
-				cfg.Version, cfg.Issued = version, now
-				versions[g.ID] = version
-				return pki.SignConfiguration(cfg, p.s.keys.signing)
-			}, &versions)
-			if err != nil {
-				return err
-			}
-		}
-		points, err := all[pointRecord](tx, kindPoint)
-		if err != nil {
-			return err
-		}
-		for _, c := range points {
-			m, err := p.mappings(tx, c)
-			if err != nil {
-				return fmt.Errorf("URL mappings of connection point %s: %w", c.Name, err)
-			}
-			err = p.sign(tx, kindMappings, c.ID, m, func(version uint64, _ time.Time) ([]byte, error) {
-				m.Version = version
-				return pki.SignDocument(pki.KindURLMappings, mustJSON(m), p.s.keys.signing)
-			}, nil)
-			if err != nil {
-				return err
-			}
-		}
-		return p.sweep(tx, gateways, points)
+			return nil
+		})
 	})
 	if err != nil {
 		return err
+	}
+	if !same {
+		if err := p.s.db.Change(ctx, "publish", func(tx *sitedb.Tx) error { return p.store(tx, blocked, versions) }); err != nil {
+			return err
+		}
 	}
 	p.mu.Lock()
 	p.versions = versions
@@ -110,58 +98,108 @@ func (p *publisher) publish(ctx context.Context) error {
 	return nil
 }
 
-// sign stores a new version of a document if its content changed.
-func (p *publisher) sign(tx *sitedb.Tx, kind, id string, content any, sign func(version uint64, now time.Time) ([]byte, error), versions *map[string]uint64) error {
-	sum := sha256.Sum256(mustJSON(content))
-	digest := hex.EncodeToString(sum[:])
-	rec, err := get[publishedRecord](tx, kind, id)
-	if err == nil && rec.Value.Digest == digest {
-		if versions != nil {
-			(*versions)[id] = rec.Value.Version
-		}
-		return nil
-	}
-	if errors.Is(err, opencmg.NotFound) {
-		rec = &record[publishedRecord]{ID: id, Name: id}
-	} else if err != nil {
-		return err
-	}
-	n, err := tx.NextNumber("published-version")
+// store signs what changed.
+func (p *publisher) store(tx *sitedb.Tx, blocked []string, versions map[string]uint64) error {
+	docs, err := p.compileAll(tx, blocked)
 	if err != nil {
 		return err
 	}
-	jws, err := sign(uint64(n), p.s.cfg.Now().UTC().Truncate(time.Second))
-	if err != nil {
-		return err
-	}
-	rec.Value = publishedRecord{Version: uint64(n), Digest: digest, JWS: string(jws)}
-	return rec.put(tx, kind)
-}
-
-// sweep forgets documents of what is gone.
-func (p *publisher) sweep(tx *sitedb.Tx, gateways []*record[gatewayRecord], points []*record[pointRecord]) error {
-	docs, err := all[publishedRecord](tx, kindPublished)
-	if err != nil {
-		return err
-	}
-	for _, d := range docs {
-		if !slices.ContainsFunc(gateways, func(g *record[gatewayRecord]) bool { return g.ID == d.ID }) {
-			if err := tx.Delete(kindPublished, d.ID, 0); err != nil {
+	return p.compare(tx, docs, func(d *document, rec *record[publishedRecord]) error {
+		switch {
+		case d == nil: // of something that is gone; its name is its kind
+			return tx.Delete(rec.Name, rec.ID, 0)
+		case rec == nil:
+			rec = &record[publishedRecord]{ID: d.id, Name: d.id}
+			fallthrough
+		case rec.Value.Digest != d.digest:
+			n, err := tx.NextNumber("published-version")
+			if err != nil {
+				return err
+			}
+			jws, err := d.sign(uint64(n), p.s.cfg.Now().UTC().Truncate(time.Second))
+			if err != nil {
+				return err
+			}
+			rec.Value = publishedRecord{Version: uint64(n), Digest: d.digest, JWS: string(jws)}
+			if err := rec.put(tx, d.kind); err != nil {
 				return err
 			}
 		}
-	}
-	if docs, err = all[publishedRecord](tx, kindMappings); err != nil {
-		return err
-	}
-	for _, d := range docs {
-		if !slices.ContainsFunc(points, func(c *record[pointRecord]) bool { return c.ID == d.ID }) {
-			if err := tx.Delete(kindMappings, d.ID, 0); err != nil {
+		if d.kind == kindPublished {
+			versions[d.id] = rec.Value.Version
+		}
+		return nil
+	})
+}
+
+// compare pairs the documents that should be with those that are. Without a
+// partner one of them is nil; the name of a stored one is then its kind.
+func (p *publisher) compare(tx *sitedb.Tx, docs []document, f func(*document, *record[publishedRecord]) error) error {
+	for _, kind := range []string{kindPublished, kindMappings} {
+		stored, err := all[publishedRecord](tx, kind)
+		if err != nil {
+			return err
+		}
+		for i := range docs {
+			d := &docs[i]
+			if d.kind != kind {
+				continue
+			}
+			var rec *record[publishedRecord]
+			if n := slices.IndexFunc(stored, func(r *record[publishedRecord]) bool { return r.ID == d.id }); n >= 0 {
+				rec = stored[n]
+				stored = slices.Delete(stored, n, n+1)
+			}
+			if err := f(d, rec); err != nil {
+				return err
+			}
+		}
+		for _, rec := range stored {
+			rec.Name = kind
+			if err := f(nil, rec); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// compileAll is every document, without version and time.
+func (p *publisher) compileAll(tx *sitedb.Tx, blocked []string) ([]document, error) {
+	var docs []document
+	add := func(kind, id string, content any, sign func(uint64, time.Time) ([]byte, error)) {
+		sum := sha256.Sum256(mustJSON(content))
+		docs = append(docs, document{kind, id, hex.EncodeToString(sum[:]), sign})
+	}
+	gateways, err := all[gatewayRecord](tx, kindGateway)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range gateways {
+		cfg, err := p.compile(tx, g, blocked)
+		if err != nil {
+			return nil, fmt.Errorf("configuration of gateway %s: %w", g.Name, err)
+		}
+		add(kindPublished, g.ID, cfg, func(version uint64, now time.Time) ([]byte, error) {
+			cfg.Version, cfg.Issued = version, now
+			return pki.SignConfiguration(cfg, p.s.keys.signing)
+		})
+	}
+	points, err := all[pointRecord](tx, kindPoint)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range points {
+		m, err := p.mappings(tx, c)
+		if err != nil {
+			return nil, fmt.Errorf("URL mappings of connection point %s: %w", c.Name, err)
+		}
+		add(kindMappings, c.ID, m, func(version uint64, _ time.Time) ([]byte, error) {
+			m.Version = version
+			return pki.SignDocument(pki.KindURLMappings, mustJSON(m), p.s.keys.signing)
+		})
+	}
+	return docs, nil
 }
 
 // version is that of a gateway's published configuration; 0 before the first.

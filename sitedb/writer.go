@@ -275,3 +275,15 @@ func collect[T any](rows *sql.Rows, err error, scan func(scanner) (T, error)) ([
 	}
 	return all, rows.Err()
 }
+
+// View runs do on one state of the database, without keeping anybody from
+// writing meanwhile. Do must not write. What appears in the error as what was
+// being done.
+func (db *DB) View(ctx context.Context, what string, do func(*Tx) error) error {
+	tx, err := db.engine.snapshot(ctx, db.read)
+	if err != nil {
+		return wrap(err, what)
+	}
+	defer tx.Rollback()
+	return wrap(do(&Tx{db: db, ctx: ctx, tx: tx, now: db.now().UTC()}), what)
+}

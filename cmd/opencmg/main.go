@@ -47,6 +47,9 @@ type env struct {
 func commands() []command {
 	return []command{
 		{words: "lab", args: "[flags]", summary: "run a whole site on this machine and show what it does", run: runLab},
+		{words: "site serve", args: "[--config FILE]", summary: "run the site server: administration service and cloud service manager", run: serveSite},
+		{words: "site backup", args: "--to FILE", summary: "write a backup of the site's database while it runs", run: backUpSite},
+		{words: "site restore", args: "--from FILE --key FILE", summary: "restore a backup into an empty data directory", run: restoreSite},
 		{words: "gateway serve", args: "--config FILE", summary: "run one instance of a gateway", run: serveGateway},
 		{words: "connection-point serve", args: "--config FILE", summary: "run a connection point", run: serveConnectionPoint},
 		{words: "mp serve", args: "--config FILE", summary: "run a management point", run: serveManagementPoint},

@@ -148,6 +148,24 @@ func (c Config) roots(base string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// PEM returns the additional certificates as one text, for a document that must
+// stand alone.
+func (c Config) PEM(base string) (string, error) {
+	files := c.moreCAFiles
+	if c.CAFile != "" {
+		files = append(slices.Clone(files), relativeTo(base, c.CAFile))
+	}
+	text := c.CAPEM
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			return "", fmt.Errorf("outbound.caFile: %w", err)
+		}
+		text = strings.TrimRight(text, "\n") + "\n" + string(b)
+	}
+	return strings.TrimLeft(text, "\n"), nil
+}
+
 // Client returns an HTTP client that goes this way. timeout bounds each call
 // with its body; zero does not. Relative paths are relative to base. log may be
 // nil; it receives the addresses that ConnectOnly refuses.
