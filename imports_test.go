@@ -40,7 +40,7 @@ var theirs = map[string]string{
 	"github.com/hashicorp/yamux":          "the peer that benchmarks compare with",
 	"github.com/prometheus/client_golang": "metrics",
 	"github.com/rogpeppe/go-internal":     "script tests of the command line",
-	"github.com/zitadel/oidc/v3":          "the OpenID provider inside the Entra stand-in",
+	"github.com/zitadel/oidc/v3":          "another client, in tests of the Entra stand-in",
 	"golang.org/x/net":                    "HTTP/2 frames, for tests that break the rules",
 	"golang.org/x/sync":                   "errgroup and singleflight",
 	"golang.org/x/sys":                    "socket options and polling",
