@@ -37,6 +37,7 @@ type cloud struct {
 	env  azure.Endpoints
 	http *http.Client
 	logs *lockedBuffer
+	now  func() time.Time // of the clients
 
 	mu       sync.Mutex
 	replies  map[string]func(request) reply // "METHOD host/path", path in lower case
@@ -163,6 +164,7 @@ func (c *cloud) config() azure.Config {
 		Credential:    azure.Credential{ClientID: clientID, Secret: clientSecret},
 		HTTP:          c.http,
 		Log:           slog.New(slog.NewTextHandler(c.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Now:           c.now,
 		PollFrequency: time.Millisecond,
 	}
 }
