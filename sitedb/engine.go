@@ -72,7 +72,7 @@ func (e *engine) openSQLite(path string) (read, write *sql.DB, err error) {
 		write.Close()
 		return nil, nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	read.SetMaxOpenConns(4)
+	read.SetMaxOpenConns(8)
 	read.SetMaxIdleConns(4)
 	return read, write, nil
 }

@@ -2,14 +2,21 @@ package sitedb_test
 
 import (
 	"context"
+	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"net/url"
 	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/sitedb"
@@ -72,9 +79,15 @@ func testUpgradeFromSchema1(t *testing.T, e engine) {
 
 // While somebody else holds the database, an act waits and then says that it
 // is busy; it does not hang.
-func TestBusy(t *testing.T) { onEachEngine(t, testBusy) }
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	onEachEngine(t, testBusy)
+}
 
 func testBusy(t *testing.T, e engine) {
+	if testing.Short() {
+		t.Skip("waits for ten seconds")
+	}
 	c := e.config(t)
 	db := openConfig(t, c)
 	holder, err := raw(t, c).Conn(t.Context())
@@ -84,7 +97,7 @@ func testBusy(t *testing.T, e engine) {
 	defer holder.Close()
 	begin := "BEGIN IMMEDIATE"
 	if e.postgres {
-		begin = "BEGIN; SELECT pg_advisory_xact_lock(22348533087686983)"
+		begin = "BEGIN; SELECT pg_advisory_xact_lock(22360104104054087)"
 	}
 	if _, err := holder.ExecContext(t.Context(), begin); err != nil {
 		t.Fatal(err)
@@ -221,5 +234,50 @@ func testManyReadersAndWriters(t *testing.T, e engine) {
 	wg.Wait()
 	if sum, err := dbs[0].SumTraffic(t.Context(), "g", time.Time{}, time.Time{}); err != nil || sum.Requests != 60 {
 		t.Errorf("%+v, %v", sum, err)
+	}
+}
+
+// Errors that are hard to bring about have kinds all the same.
+func TestErrorKinds(t *testing.T) {
+	code := func(c string) error {
+		return fmt.Errorf("query: %w", &pgconn.PgError{Code: c, Message: "planted-detail"})
+	}
+	for _, c := range []struct {
+		err  error
+		kind opencmg.Kind
+		text string
+	}{
+		{code("23505"), opencmg.Conflict, "there already"},
+		{code("23503"), opencmg.Conflict, "another one needs it"},
+		{code("40001"), opencmg.Unavailable, "busy"},
+		{code("40P01"), opencmg.Unavailable, "busy"},
+		{code("55P03"), opencmg.Unavailable, "busy"},
+		{code("53100"), opencmg.Unavailable, "make room"},
+		{code("53200"), opencmg.Unavailable, "out of resources"},
+		{code("53300"), opencmg.Unavailable, "max_connections"},
+		{code("57P01"), opencmg.Unavailable, "lost"},
+		{code("08006"), opencmg.Unavailable, "lost"},
+		{code("25006"), opencmg.Unavailable, "primary"},
+		{code("25P03"), opencmg.Unavailable, "stood still"},
+		{code("28P01"), opencmg.Invalid, "password"},
+		{code("3D000"), opencmg.Invalid, "createdb"},
+		{code("42501"), opencmg.Invalid, "owner"},
+		{code("22021"), opencmg.Invalid, "UTF8"},
+		{io.ErrUnexpectedEOF, opencmg.Unavailable, "lost"},
+		{driver.ErrBadConn, opencmg.Unavailable, "lost"},
+		{&net.OpError{Op: "dial", Err: errors.New("refused")}, opencmg.Unavailable, "lost"},
+		{sql.ErrNoRows, opencmg.NotFound, "no such record"},
+		{context.Canceled, opencmg.Timeout, "did not wait"},
+	} {
+		err := sitedb.Wrap(c.err, "act")
+		if !errors.Is(err, c.kind) || !strings.HasPrefix(err.Error(), "act: ") || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), "planted-detail") {
+			t.Errorf("%v became %v", c.err, err)
+		}
+	}
+	for _, bug := range []error{code("42P01"), errors.New("odd")} {
+		err := sitedb.Wrap(bug, "act")
+		if _, ok := errors.AsType[*opencmg.Error](err); ok || !errors.Is(err, bug) {
+			t.Errorf("%v became %v", bug, err)
+		}
 	}
 }

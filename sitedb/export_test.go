@@ -19,3 +19,6 @@ func BackupTables() (names []string) {
 	}
 	return names
 }
+
+// Wrap is what every error goes through.
+var Wrap = wrap

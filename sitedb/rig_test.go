@@ -47,8 +47,12 @@ type engine struct {
 // onEachEngine runs the test on SQLite and, when there is a server, on
 // PostgreSQL.
 func onEachEngine(t *testing.T, test func(*testing.T, engine)) {
-	t.Run("sqlite", func(t *testing.T) { test(t, engine{}) })
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		test(t, engine{})
+	})
 	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
 		if os.Getenv(postgresEnv) == "" {
 			t.Skipf("%s is not set", postgresEnv)
 		}
@@ -101,11 +105,9 @@ func adminPostgres(t testing.TB) *sql.DB {
 // raw opens the database behind the package's back.
 func raw(t testing.TB, c sitedb.Config) *sql.DB {
 	t.Helper()
-	driver, source := "sqlite", c.Path
+	driver, source := "sqlite", (&url.URL{Scheme: "file", Path: c.Path}).String()
 	if c.DSN != "" {
 		driver, source = "pgx", c.DSN
-	} else {
-		source = (&url.URL{Scheme: "file", Path: c.Path}).String()
 	}
 	db, err := sql.Open(driver, source)
 	if err != nil {

@@ -93,11 +93,14 @@ func testOperations(t *testing.T, e engine) {
 		}
 	}
 	// The log keeps the latest thousand.
-	for i := range 1005 {
-		if err := db.AppendOperation(ctx, "mine", fmt.Sprint(i), "", 0); err != nil {
-			t.Fatal(err)
+	change(t, db, func(tx *sitedb.Tx) error {
+		for i := range 1005 {
+			if err := tx.AppendOperation("mine", fmt.Sprint(i), "", 0); err != nil {
+				return err
+			}
 		}
-	}
+		return nil
+	})
 	if steps, err := db.OperationLog(ctx, "mine"); err != nil || len(steps) != 1000 || steps[999].Step != "1004" {
 		t.Errorf("%d steps, %v", len(steps), err)
 	}

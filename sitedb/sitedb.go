@@ -40,7 +40,8 @@ type Config struct {
 	Path string
 	// DSN is the address of a PostgreSQL database, which must exist:
 	// postgres://user@host:port/database?sslmode=verify-full. It may hold a
-	// password and is never shown; better is passfile=FILE.
+	// password and is never shown; better is passfile=FILE. It leads to the
+	// server itself: a pooler that shares connections can not tell of changes.
 	DSN string
 	// KeyFile holds the key of the secrets: 32 random bytes as hexadecimal or
 	// base64 text, readable by its owner only. It is made together with the
@@ -114,7 +115,11 @@ func (db *DB) closePools() error { return errors.Join(db.read.Close(), db.write.
 // Close ends the writer after the acts it has taken, ends the watches, and
 // closes the database.
 func (db *DB) Close() error {
-	db.once.Do(func() { close(db.stop) })
+	db.once.Do(func() {
+		db.watch.mu.Lock() // Watch looks at stop before it starts something
+		defer db.watch.mu.Unlock()
+		close(db.stop)
+	})
 	<-db.done
 	db.watch.ended.Wait()
 	return db.closePools()

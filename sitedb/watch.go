@@ -117,44 +117,61 @@ func (db *DB) readRevision(ctx context.Context) (n int64, err error) {
 	return n, err
 }
 
-// check reads the revision and tells of it.
-func (db *DB) check(ctx context.Context) error {
-	n, err := db.readRevision(ctx)
-	if err == nil {
-		db.changed(n)
-	}
-	return err
-}
-
 // pollForChanges asks one connection for its data_version, which costs next to
 // nothing and changes when any other connection commits.
 func (db *DB) pollForChanges(ctx context.Context) {
-	var known int64
-	tick := time.NewTicker(pollChanges)
-	defer tick.Stop()
 	var conn *sql.Conn
-	defer func() {
-		if conn != nil {
-			conn.Close()
-		}
-	}()
-	for {
-		var now int64
-		var err error
+	var known int64
+	db.keepLooking(ctx, pollChanges, func() (err error) {
 		if conn == nil {
-			conn, err = db.read.Conn(ctx)
-		}
-		if err == nil {
-			err = conn.QueryRowContext(ctx, "PRAGMA data_version").Scan(&now)
-		}
-		if err == nil && now != known {
-			if err = db.check(ctx); err == nil {
-				known = now
+			if conn, err = db.read.Conn(ctx); err != nil {
+				return err
 			}
 		}
-		if err != nil && ctx.Err() == nil {
-			db.log.Warn("can not look for changes of other processes", "err", err)
+		var now int64
+		if err := conn.QueryRowContext(ctx, "PRAGMA data_version").Scan(&now); err != nil {
+			conn.Close()
+			conn, known = nil, 0
+			return err
 		}
+		if now == known {
+			return nil
+		}
+		n, err := db.readRevision(ctx)
+		if err == nil {
+			db.changed(n)
+			known = now
+		}
+		return err
+	})
+	if conn != nil {
+		conn.Close()
+	}
+}
+
+// listenForChanges keeps a connection on which the server tells of changes.
+func (db *DB) listenForChanges(ctx context.Context) {
+	db.keepLooking(ctx, retryListen, func() error { return db.listenOnce(ctx) })
+}
+
+// keepLooking calls look until ctx ends, with a pause between. It logs when
+// looking begins to fail, and when it works again.
+func (db *DB) keepLooking(ctx context.Context, pause time.Duration, look func() error) {
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	failing := false
+	for {
+		err := look()
+		if ctx.Err() != nil {
+			return
+		}
+		switch {
+		case err != nil && !failing:
+			db.log.Warn("can not hear of changes by other processes; trying again", "err", err)
+		case err == nil && failing:
+			db.log.Info("hearing of changes by other processes again")
+		}
+		failing = err != nil
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -163,22 +180,7 @@ func (db *DB) pollForChanges(ctx context.Context) {
 	}
 }
 
-// listenForChanges keeps a connection on which the server tells of changes.
-func (db *DB) listenForChanges(ctx context.Context) {
-	for {
-		err := db.listenOnce(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		db.log.Warn("lost the connection that tells of changes of other processes; connecting again", "err", err)
-		select {
-		case <-time.After(retryListen):
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
+// listenOnce hears of changes until the connection fails.
 func (db *DB) listenOnce(ctx context.Context) error {
 	conn, err := pgx.ConnectConfig(ctx, db.listen.Copy())
 	if err != nil {

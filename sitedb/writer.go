@@ -129,29 +129,28 @@ func (db *DB) runBatch(batch []*act) (revision int64, err error) {
 	}
 	defer tx.Rollback()
 	announce := false
+	savepoint := "SAVEPOINT act" // what the next act needs before it
 	for _, a := range batch {
 		if a.err = a.ctx.Err(); a.err != nil {
 			continue
 		}
-		if len(batch) == 1 {
-			if db.runAct(ctx, tx, a); a.err != nil || a.panicked != nil {
-				return 0, nil
+		if len(batch) > 1 && savepoint != "" {
+			if _, err := tx.ExecContext(ctx, savepoint); err != nil {
+				return 0, err
 			}
-			announce = a.announce
-			continue
 		}
-		if _, err := tx.ExecContext(ctx, "SAVEPOINT act"); err != nil {
-			return 0, err
-		}
-		if db.runAct(ctx, tx, a); a.err != nil || a.panicked != nil {
+		db.runAct(ctx, tx, a)
+		switch failed := a.err != nil || a.panicked != nil; {
+		case !failed:
+			announce = announce || a.announce
+			savepoint = "RELEASE act; SAVEPOINT act"
+		case len(batch) == 1:
+			return 0, nil
+		default:
 			if _, err := tx.ExecContext(ctx, "ROLLBACK TO act"); err != nil {
 				return 0, err
 			}
-		} else {
-			announce = announce || a.announce
-		}
-		if _, err := tx.ExecContext(ctx, "RELEASE act"); err != nil {
-			return 0, err
+			savepoint = "" // it is still there
 		}
 	}
 	if announce {
