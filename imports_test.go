@@ -28,6 +28,7 @@ var ours = map[string][]string{
 	"internal/keyvault":              {"."},
 	"internal/keyvault/keyvaulttest": {"pki"}, // for tests only
 	"internal/cloudinit":             {".", "internal/bootstrap", "internal/keyvault", "internal/outbound"},
+	"internal/pebbletest":            {"pki"}, // for tests only
 	"internal/bootstrap":             {".", "pki", "internal/keyvault", "internal/outbound"},
 	"gateway":                        {".", "pki", "tunnel", "internal/web", "internal/http1"},
 	"connpoint":                      {".", "pki", "tunnel", "internal/web", "internal/http1"},
@@ -46,7 +47,8 @@ var theirs = map[string]string{
 	"github.com/prometheus/client_golang": "metrics",
 	"github.com/rogpeppe/go-internal":     "script tests of the command line",
 	"github.com/zitadel/oidc/v3":          "the OpenID provider inside the Entra stand-in",
-	"golang.org/x/net":                    "HTTP/2 frames, for tests that break the rules",
+	"golang.org/x/crypto":                 "ACME (RFC 8555)",
+	"golang.org/x/net":                    "HTTP/2 frames, for tests that break the rules; DNS messages, for tests",
 	"golang.org/x/sync":                   "errgroup and singleflight",
 	"golang.org/x/sys":                    "socket options and polling",
 	"golang.org/x/term":                   "is this a terminal?",
