@@ -27,17 +27,18 @@ var ours = map[string][]string{
 	"internal/web":                   {"."},
 	"adminservice":                   {"."},
 	"site":                           {".", "pki", "sitedb", "azure", "adminservice", "internal/web", "internal/cloudinit"},
+	"internal/outbound":              {"."},
+	"internal/keyvault":              {"."},
+	"internal/keyvault/keyvaulttest": {"pki"}, // for tests only
+	"internal/cloudinit":             {".", "internal/bootstrap", "internal/keyvault", "internal/outbound"},
+	"internal/pebbletest":            {"pki"}, // for tests only
+	"internal/bootstrap":             {".", "pki", "internal/keyvault", "internal/outbound"},
 	"gateway":                        {".", "pki", "tunnel", "internal/web", "internal/http1"},
 	"connpoint":                      {".", "pki", "tunnel", "internal/web", "internal/http1"},
 	"mp":                             {".", "pki", "ccm", "sitedb", "internal/web"},
 	"client":                         {".", "pki", "ccm"},
 	"cmd/opencmg":                    {"*"},
 	"bench":                          {"*"},
-	"internal/outbound":              {"."},
-	"internal/keyvault":              {"."},
-	"internal/keyvault/keyvaulttest": {"pki"}, // for tests only
-	"internal/cloudinit":             {".", "internal/bootstrap", "internal/keyvault", "internal/outbound"},
-	"internal/bootstrap":             {".", "pki", "internal/keyvault", "internal/outbound"},
 	"internal/systemtest":            {".", "pki", "adminservice", "internal/web"},
 }
 
@@ -68,6 +69,7 @@ var theirs = map[string]string{
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets":                   "secrets in key vaults",
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob":                                "blobs and signed addresses",
 	"github.com/santhosh-tekuri/jsonschema/v6":                                            "the published schemas of Azure and Graph, in tests",
+	"golang.org/x/crypto": "ACME (RFC 8555)",
 }
 
 type goPackage struct {

@@ -39,6 +39,9 @@ type PublishedConfiguration struct {
 	// that takes its certificate from a key vault looks there when it has
 	// another one; empty means that nothing is said.
 	ServerCertificate string `json:"serverCertificate,omitempty"`
+	// Challenges are what a certification authority will look for to see that
+	// ServiceName is ours, while a certificate is being obtained.
+	Challenges []ACMEChallenge `json:"challenges,omitempty"`
 }
 
 // A PublishedRole is a site role that internet clients may reach.
@@ -226,6 +229,14 @@ func (c *PublishedConfiguration) Validate() error {
 		}
 		if !t.Disabled && (len(t.Issuers) == 0 || t.Authority == "" || (t.ResourceURI == "" && len(t.Audiences) == 0)) {
 			return Errorf(Invalid, "published configuration: tenant %s: issuers, authority and resource URI must be set", t.ID)
+		}
+	}
+	if len(c.Challenges) > MaxChallenges {
+		return Errorf(Invalid, "published configuration: challenges: %d are more than %d", len(c.Challenges), MaxChallenges)
+	}
+	for _, ch := range c.Challenges {
+		if err := ch.Validate(); err != nil {
+			return fmt.Errorf("published configuration: %w", err)
 		}
 	}
 	if v := c.ServerCertificate; v != "" && !thumbprintPattern.MatchString(v) {

@@ -111,6 +111,9 @@ type Listeners struct {
 	// TunnelHTTPS takes tunnels over HTTPS on their own port (documented port
 	// 10124 + instance).
 	TunnelHTTPS net.Listener
+	// HTTP takes plain HTTP: it answers http-01 challenges and sends everybody
+	// else to HTTPS.
+	HTTP net.Listener
 	// Private serves /metrics, /livez, /readyz and /explain. Never expose it
 	// to the internet.
 	Private net.Listener
@@ -286,6 +289,13 @@ func (s *Server) Serve(ctx context.Context, l Listeners) error {
 		s.wg.Go(func() {
 			if err := p.Serve(s.ctx, l.Private); err != nil {
 				stop(fmt.Errorf("private listener: %w", err))
+			}
+		})
+	}
+	if l.HTTP != nil {
+		s.wg.Go(func() {
+			if err := s.servePlain(l.HTTP); err != nil {
+				stop(fmt.Errorf("plain HTTP listener: %w", err))
 			}
 		})
 	}

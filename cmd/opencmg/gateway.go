@@ -145,6 +145,7 @@ func (p *gatewayProcess) serveInstance(ctx context.Context) error {
 		to        *net.Listener
 	}{
 		{"listen.https", p.c.Listen.HTTPS, &ls.HTTPS},
+		{"listen.http", p.c.Listen.HTTP, &ls.HTTP},
 		{"listen.tunnel", p.c.Listen.Tunnel, &ls.TunnelTCP},
 		{"listen.tunnelHTTPS", p.c.Listen.TunnelHTTPS, &ls.TunnelHTTPS},
 		{"listen.private", p.c.Listen.Private, &ls.Private},
