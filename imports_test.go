@@ -25,6 +25,7 @@ var ours = map[string][]string{
 	"sitedb":              {"."},
 	"internal/web":        {"."},
 	"adminservice":        {"."},
+	"internal/sitelink":   {".", "pki", "adminservice", "internal/web"},
 	"internal/systemtest": {".", "pki", "adminservice", "internal/web"},
 	"gateway":             {".", "pki", "tunnel", "internal/web", "internal/http1"},
 	"connpoint":           {".", "pki", "tunnel", "internal/web", "internal/http1"},
