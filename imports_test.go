@@ -40,6 +40,7 @@ var ours = map[string][]string{
 	"cmd/opencmg":                    {"*"},
 	"bench":                          {"*"},
 	"internal/systemtest":            {".", "pki", "adminservice", "internal/web"},
+	"internal/sitelink":              {".", "pki", "adminservice", "internal/web"},
 }
 
 // theirs lists the third-party modules and why each is here.

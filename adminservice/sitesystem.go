@@ -102,6 +102,9 @@ type Documents struct {
 	Mappings string `json:"mappings,omitempty"`
 	// TokenSigning is the key that a management point signs tokens with.
 	TokenSigning *TokenSigning `json:"tokenSigning,omitempty"`
+	// Gateways are the service names, with a port unless 443, under which a
+	// management point is published; it tells clients about them.
+	Gateways []string `json:"gateways,omitempty"`
 	// RenewBefore asks for a new certificate when the present one ends before
 	// it.
 	RenewBefore time.Time `json:"renewBefore,omitzero"`

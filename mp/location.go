@@ -20,7 +20,7 @@ import (
 func (s *Server) managementPoints() []ccm.ManagementPoint {
 	here := ccm.ManagementPoint{Name: strings.ToUpper(s.hostName()), SiteCode: s.c.Site, Version: siteBuild, IntranetName: s.c.Host}
 	var list []ccm.ManagementPoint
-	for _, g := range s.c.Gateways {
+	for _, g := range s.gateways() {
 		here.InternetName = g.ServiceName + opencmg.MutualAuthPrefix + string(g.RoleID)
 		list = append(list, here)
 	}
@@ -77,11 +77,11 @@ func (s *Server) locationQuery(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			host = s.c.Host
 		}
-		text = ccm.KeyInformation{SiteCode: s.c.Site, MachineName: strings.ToUpper(s.hostName()), FQDN: host, MPCertificate: cert, TrustedRoot: ccm.MarshalPublicKey(publicKey(s.signing))}.Encode()
+		text = ccm.KeyInformation{SiteCode: s.c.Site, MachineName: strings.ToUpper(s.hostName()), FQDN: host, MPCertificate: cert, TrustedRoot: ccm.MarshalPublicKey(publicKey(s.signing.Load().cert))}.Encode()
 	case "MPTRK":
-		text = ccm.TrustedRootKey(ccm.MarshalPublicKey(publicKey(s.signing)))
+		text = ccm.TrustedRootKey(ccm.MarshalPublicKey(publicKey(s.signing.Load().cert)))
 	case "SITESIGNCERT":
-		text = ccm.SiteSignCert(s.signing)
+		text = ccm.SiteSignCert(s.signing.Load().cert)
 	case "GETCLIENTAFFINITY":
 		text = ccm.NoAffinity
 	default:
@@ -110,7 +110,7 @@ func (s *Server) locate(ctx context.Context, l *letter) (string, error) {
 	}
 	switch r.Kind {
 	case ccm.SiteInformation:
-		return ccm.SiteInfoReply(ccm.Site{Code: s.c.Site, Version: siteVersion, Build: siteBuild, DefaultMP: s.c.Host, HTTPSPort: s.port(), SigningCertificate: ccm.FormatCertificate(s.signing)}), nil
+		return ccm.SiteInfoReply(ccm.Site{Code: s.c.Site, Version: siteVersion, Build: siteBuild, DefaultMP: s.c.Host, HTTPSPort: s.port(), SigningCertificate: ccm.FormatCertificate(s.signing.Load().cert)}), nil
 	case ccm.AssignedSite:
 		return ccm.AssignedSiteReply(s.c.Site), nil
 	case ccm.EnumerateMP:
@@ -144,7 +144,7 @@ func (s *Server) bases(x *exchange, role opencmg.RoleID, inside, path string) (u
 	if x.caller.Auth.ByToken() {
 		prefix = opencmg.ServerAuthPrefix
 	}
-	for _, g := range s.c.Gateways {
+	for _, g := range s.gateways() {
 		if role != "" {
 			urls = append(urls, "https://"+g.ServiceName+prefix+string(role)+path)
 		}

@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -127,15 +128,48 @@ type Server struct {
 	log     *slog.Logger
 	now     func() time.Time
 	peers   *pki.PeerVerifier
-	signing *x509.Certificate // site signing certificate
+	signing atomic.Pointer[signing]
 	records *web.Records
 	metrics *metrics
 	hub     *hub
 	inside  atomic.Pointer[verifiers]
+	offered atomic.Pointer[[]Gateway]
 	memory  *semaphore.Weighted // of messages being read, in bytes
 	uploads uploads
 	handler http.Handler
 }
+
+// signing is the key that tokens are signed with, and its certificate, which is
+// the site signing certificate too.
+type signing struct {
+	*pki.TokenSigner
+	cert *x509.Certificate
+}
+
+// UseSigner replaces Config.Signer, for example after the site has changed its
+// token-signing key. Tokens made from now on are signed with it; who verifies
+// the older ones is not this server's business.
+func (s *Server) UseSigner(signer *pki.TokenSigner) error {
+	certs, err := pki.ParseCertificates([]byte(signer.TokenIssuer().Certificate))
+	if err != nil {
+		return fmt.Errorf("management point: token signer: %w", err)
+	}
+	s.signing.Store(&signing{signer, certs[0]})
+	return nil
+}
+
+// UseGateways replaces Config.Gateways: what location replies offer from now on.
+func (s *Server) UseGateways(list []Gateway) {
+	list = slices.Clone(list)
+	for i := range list {
+		if list[i].RoleID == "" {
+			list[i].RoleID = s.c.RoleID
+		}
+	}
+	s.offered.Store(&list)
+}
+
+func (s *Server) gateways() []Gateway { return *s.offered.Load() }
 
 // verifiers authenticate callers inside the network; either may be nil.
 type verifiers struct {
@@ -175,19 +209,14 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if c.IncomingQuota == 0 {
 		c.IncomingQuota = 4 << 30
 	}
-	for i := range c.Gateways {
-		if c.Gateways[i].RoleID == "" {
-			c.Gateways[i].RoleID = c.RoleID
-		}
-	}
-	signing, err := pki.ParseCertificates([]byte(c.Signer.TokenIssuer().Certificate))
-	if err != nil {
-		return nil, fmt.Errorf("management point: token signer: %w", err)
-	}
 	s := &Server{
-		c: c, log: c.Log.With("role", string(c.RoleID), "site", string(c.Site)), now: c.Now, signing: signing[0],
+		c: c, log: c.Log.With("role", string(c.RoleID), "site", string(c.Site)), now: c.Now,
 		peers: pki.NewPeerVerifier(c.SiteCA, c.Site), records: web.NewRecords(keptRecords), memory: semaphore.NewWeighted(messageMemory),
 	}
+	if err := s.UseSigner(c.Signer); err != nil {
+		return nil, err
+	}
+	s.UseGateways(c.Gateways)
 	s.Trust(c.Tokens, c.Certificates)
 	s.hub = newHub(s)
 	s.metrics = newMetrics(c.Registry, s.hub)

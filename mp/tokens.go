@@ -66,14 +66,15 @@ func (s *Server) sts(w http.ResponseWriter, r *http.Request) error {
 		}
 		id.ClientID = c.ID
 	}
-	t, err := s.c.Signer.CCM(id, s.now())
+	signer := s.signing.Load()
+	t, err := signer.CCM(id, s.now())
 	if err != nil {
 		return fail(err)
 	}
 	if err := s.c.DB.RecordToken(r.Context(), sitedb.Token{ID: t.ID, Kind: opencmg.AuthCCMToken, ClientID: id.ClientID, Thumbprint: id.Thumbprint, Issued: t.NotBefore, Expires: t.Expires}); err != nil {
 		return fail(err)
 	}
-	hierarchy := strings.TrimPrefix(s.c.Signer.TokenIssuer().Issuer, pki.SiteIssuer(""))
+	hierarchy := strings.TrimPrefix(signer.TokenIssuer().Issuer, pki.SiteIssuer(""))
 	log.Info("created token", "token type", tokenType, "hierarchyId", hierarchy, "userId", userID, "deviceId", string(id.ClientID), "token", t.ID, "expires", t.Expires)
 	s.metrics.tokens.WithLabelValues(string(opencmg.AuthCCMToken)).Inc()
 	x.client = id.ClientID
@@ -113,7 +114,7 @@ func (s *Server) clientToken(ctx context.Context, l *letter) (string, error) {
 		return refuse("client %s presented another certificate in TLS than when it registered; it has to register again", c.ID)
 	}
 	now := s.now()
-	t, err := s.c.Signer.Client(c.ID, thumbprint, now)
+	t, err := s.signing.Load().Client(c.ID, thumbprint, now)
 	if err != nil {
 		return "", err
 	}

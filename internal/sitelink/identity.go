@@ -1,0 +1,119 @@
+package sitelink
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/pki"
+)
+
+// Files of an identity directory.
+const (
+	SiteCAFile      = "site-ca.pem"
+	CertificateFile = "identity.pem"
+	KeyFile         = "identity.key" // 0600
+	PublishedFile   = "published.jws"
+	MappingsFile    = "mappings.jws"
+
+	// nextFile holds a new certificate and its key (0600) while the two files
+	// are replaced, since two renames are not one.
+	nextFile = "identity.next"
+)
+
+// An Identity is who a host is in its site.
+type Identity struct {
+	SiteCA *x509.Certificate
+	Pair   tls.Certificate // with Leaf
+}
+
+// LoadIdentity reads an identity directory. A renewal that was cut off in the
+// middle of its files is completed.
+func LoadIdentity(dir string) (Identity, error) {
+	ca, err := pki.LoadCertificates(filepath.Join(dir, SiteCAFile))
+	if err != nil {
+		return Identity{}, err
+	}
+	next := filepath.Join(dir, nextFile)
+	if pair, err := pki.LoadKeyPair(next, next); err == nil {
+		if err := replaceIdentity(dir, pair); err != nil {
+			return Identity{}, err
+		}
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return Identity{}, fmt.Errorf("a renewal was cut off: %w", err)
+	}
+	pair, err := pki.LoadKeyPair(filepath.Join(dir, CertificateFile), filepath.Join(dir, KeyFile))
+	if err != nil {
+		return Identity{}, err
+	}
+	return Identity{SiteCA: ca[0], Pair: pair}, nil
+}
+
+// saveIdentity replaces certificate and key of the directory. Whenever it is cut
+// off, LoadIdentity finds the old pair or the new one.
+func saveIdentity(dir string, pair tls.Certificate) error {
+	next := filepath.Join(dir, nextFile)
+	if err := pki.SaveKeyPair(next, next, pair); err != nil {
+		return err
+	}
+	return replaceIdentity(dir, pair)
+}
+
+func replaceIdentity(dir string, pair tls.Certificate) error {
+	if err := pki.SaveKeyPair(filepath.Join(dir, CertificateFile), filepath.Join(dir, KeyFile), pair); err != nil {
+		return err
+	}
+	return os.Remove(filepath.Join(dir, nextFile))
+}
+
+// newRequest makes a key and a certificate request for it. The names in a
+// certificate are the site's business.
+func newRequest() (*ecdsa.PrivateKey, string, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, "", fmt.Errorf("make key: %w", err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return nil, "", fmt.Errorf("make certificate request: %w", err)
+	}
+	return key, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), nil
+}
+
+// pairOf checks a certificate that the site gave for a key: it must belong to
+// the key, come from the site CA, be valid, and have the identity.
+func pairOf(certificate string, key *ecdsa.PrivateKey, siteCA *x509.Certificate, identity string, now time.Time) (tls.Certificate, error) {
+	certs, err := pki.ParseCertificates([]byte(certificate))
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("the site's certificate: %w", err)
+	}
+	leaf := certs[0]
+	roots, above := x509.NewCertPool(), x509.NewCertPool()
+	roots.AddCert(siteCA)
+	pair := tls.Certificate{PrivateKey: key, Leaf: leaf}
+	for _, c := range certs {
+		above.AddCert(c)
+		pair.Certificate = append(pair.Certificate, c.Raw)
+	}
+	if !key.PublicKey.Equal(leaf.PublicKey) {
+		return tls.Certificate{}, opencmg.Errorf(opencmg.Invalid, "the site's certificate is for another key than the one of the request")
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: above, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		return tls.Certificate{}, opencmg.Errorf(opencmg.Invalid, "the site's certificate is not acceptable: %w", err)
+	}
+	if !slices.ContainsFunc(leaf.URIs, func(u *url.URL) bool { return u.String() == identity }) {
+		return tls.Certificate{}, opencmg.Errorf(opencmg.Invalid, "the site's certificate is not for %s", identity)
+	}
+	return pair, nil
+}
