@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/opencmg/opencmg/gateway"
 	"github.com/opencmg/opencmg/internal/pebbletest"
 	"github.com/opencmg/opencmg/pki"
+	"github.com/opencmg/opencmg/tunnel"
 )
 
 const thumbprint43 = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ"
@@ -298,6 +300,40 @@ func TestHealthy(t *testing.T) {
 	})
 	if err := empty.Healthy(); err == nil {
 		t.Error("healthy without a certificate")
+	}
+}
+
+// TestTunnelCertificateIsSwapped: a renewed certificate for tunnels is used
+// without a restart.
+func TestTunnelCertificateIsSwapped(t *testing.T) {
+	noLeaks(t)
+	identity := func() *tls.Certificate {
+		c := issue(t, keys().siteCA, pki.Template{URIs: []string{opencmg.GatewayInstanceURI(testSite, testGateway, 0)}, Server: true})
+		return &c
+	}
+	var current atomic.Pointer[tls.Certificate]
+	current.Store(identity())
+	s, l := newServer(t, func(c *gateway.Config) { c.GetTunnelCertificate = current.Load })
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, l) }()
+	in := &testInstance{t: t}
+	for range 2 {
+		cfg := in.pointTLS("id-1")
+		cfg.NextProtos, cfg.ServerName = []string{tunnel.ALPNHTTPS}, testName
+		c, err := tls.Dial("tcp", l.HTTPS.Addr().String(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.ConnectionState().PeerCertificates[0]; !got.Equal(leafOf(t, *current.Load())) {
+			t.Error("another certificate than the current one")
+		}
+		c.Close()
+		current.Store(identity())
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -76,7 +76,10 @@ type gatewayProcess struct {
 	c     *GatewayConfig
 	role  *role
 	setup *slog.Logger
-	s     atomic.Pointer[gateway.Server] // nil before there is one, for the probe
+
+	// For the probe.
+	s        atomic.Pointer[gateway.Server] // nil before there is one
+	stopping atomic.Bool
 }
 
 // serve answers the load balancer's probe from the start, then gets what the
@@ -105,6 +108,9 @@ func (p *gatewayProcess) serve(ctx context.Context) error {
 }
 
 func (p *gatewayProcess) healthy() error {
+	if p.stopping.Load() {
+		return errors.New("the instance is about to stop")
+	}
 	if s := p.s.Load(); s != nil {
 		return s.Healthy()
 	}
@@ -156,10 +162,33 @@ func (p *gatewayProcess) serveInstance(ctx context.Context) error {
 	}
 	p.s.Store(s)
 	p.setup.Info("gateway instance started", "instance", cfg.Instance, "service_name", cfg.ServiceName, "https", p.c.Listen.HTTPS, "tunnel", p.c.Listen.Tunnel, "version", version())
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return certificates(ctx) })
-	g.Go(func() error { return s.Serve(ctx, ls) })
+	serving, stop := p.delayed(ctx)
+	defer stop()
+	g, serving := errgroup.WithContext(serving)
+	g.Go(func() error { return certificates(serving) })
+	g.Go(func() error { return s.Serve(serving, ls) })
 	return g.Wait()
+}
+
+// delayed returns a context that ends some time after ctx, as the document
+// says. Meanwhile the probe says no.
+func (p *gatewayProcess) delayed(ctx context.Context) (context.Context, context.CancelFunc) {
+	if p.c.Cloud == nil || p.c.Cloud.StopDelay == 0 {
+		return context.WithCancel(ctx)
+	}
+	later, stop := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() {
+		p.stopping.Store(true)
+		p.setup.Info("gateway instance will stop", "seconds", p.c.Cloud.StopDelay)
+		t := time.NewTimer(time.Duration(p.c.Cloud.StopDelay) * time.Second)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-later.Done():
+		}
+		stop()
+	})
+	return later, stop
 }
 
 // useFiles takes the server certificate from its files. The result follows

@@ -50,7 +50,7 @@ func newCloudGateway(t *testing.T) *cloudGateway {
 	t.Cleanup(func() { h.lifeline.Close() })
 	doc := &GatewayConfig{
 		Gateway: "gw", ServiceName: "gw.example.com", Site: "LAB", StateDir: "state",
-		Cloud:  &bootstrap.Cloud{Vault: keyvaulttest.Vault, IdentityClientID: keyvaulttest.ClientID},
+		Cloud:  &bootstrap.Cloud{Vault: keyvaulttest.Vault, IdentityClientID: keyvaulttest.ClientID, StopDelay: 5},
 		Listen: GatewayListen{HTTPS: h.addr, TunnelHTTPS: freeAddress(t), Probe: h.probe, Private: "off"},
 	}
 	b, err := yaml.Marshal(doc)
@@ -245,8 +245,17 @@ func TestGatewayOfACloud(t *testing.T) {
 	}
 	old.Close()
 
-	// The end of the lifeline ends the process; the next one needs no vault.
+	// The end of the lifeline ends the process. First only the probe says so.
 	line.Close()
+	eventually(t, "no longer healthy", status(503))
+	c, err := h.dial()
+	if err != nil {
+		t.Fatalf("while the load balancer does not know yet: %v", err)
+	}
+	if err := ask(c); err != nil {
+		t.Errorf("while the load balancer does not know yet: %v", err)
+	}
+	c.Close()
 	<-h.process.done
 	if code := h.process.cmd.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("ended with %d", code)
@@ -254,6 +263,7 @@ func TestGatewayOfACloud(t *testing.T) {
 	if s := h.process.String(); strings.Contains(s, "PRIVATE KEY") {
 		t.Error("a private key in the log")
 	}
+	// The next one needs no vault.
 	h.cloud.Fail(func(*http.Request) int { return 503 })
 	h.start(h.cloud.ConnectTo())
 	eventually(t, "healthy again", status(200))

@@ -97,6 +97,11 @@ type Cloud struct {
 	// Metadata is the instance metadata service; default
 	// http://169.254.169.254. It is called directly, never through the proxy.
 	Metadata string `yaml:"metadata,omitempty"`
+	// StopDelay is how many seconds an instance that is told to stop goes on
+	// as before, while the probe already says no, so that the load balancer
+	// sends no new client when it really stops; default 0, at most 30. A
+	// balancer notices after two probes or so.
+	StopDelay int `yaml:"stopDelay,omitempty"`
 }
 
 // A Log says what is logged where. Records also go to standard error as text
@@ -147,6 +152,9 @@ func (c *Gateway) Fill() error {
 func (c *Cloud) fill() error {
 	if err := keyvault.ValidateVault(c.Vault); err != nil {
 		return err
+	}
+	if c.StopDelay < 0 || c.StopDelay > 30 {
+		return opencmg.Errorf(opencmg.Invalid, "stopDelay: must be 0 to 30 seconds, is %d", c.StopDelay)
 	}
 	setDefault(&c.VaultAudience, keyvault.Audience(c.Vault))
 	setDefault(&c.Metadata, keyvault.DefaultMetadata)

@@ -407,6 +407,9 @@ func TestFill(t *testing.T) {
 		"outbound":  func(g *bootstrap.Gateway) { g.Outbound.ConnectOnly = true },
 		"leave out": func(g *bootstrap.Gateway) { g.Cloud = &bootstrap.Cloud{Vault: "https://a.vault.azure.net"} },
 		"cloud":     func(g *bootstrap.Gateway) { g.Instance, g.Cloud = 0, &bootstrap.Cloud{} },
+		"stopDelay": func(g *bootstrap.Gateway) {
+			g.Instance, g.Cloud = 0, &bootstrap.Cloud{Vault: "https://a.b", StopDelay: 31}
+		},
 		"metadata \"": func(g *bootstrap.Gateway) {
 			g.Instance, g.Cloud = 0, &bootstrap.Cloud{Vault: "https://a.b", Metadata: "x"}
 		},

@@ -11,7 +11,6 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -102,35 +101,20 @@ func Start(t testing.TB, o Options) *Server {
 	return s
 }
 
-// built is the program, once for all tests of a process.
-var built struct {
-	sync.Mutex
-	path string
-	skip string
-}
-
 func build(t testing.TB) string {
 	t.Helper()
-	built.Lock()
-	defer built.Unlock()
-	if built.path == "" && built.skip == "" {
-		// The module and build caches make this quick from the second time on.
-		dir := filepath.Join(os.TempDir(), "opencmg-test-pebble-"+version)
-		cmd := exec.Command("go", "install", "github.com/letsencrypt/pebble/v2/cmd/pebble@"+version)
-		cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=", "CGO_ENABLED=0", "GOOS=", "GOARCH=")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			built.skip = fmt.Sprintf("Pebble can not be built; it needs a Go toolchain and the module proxy: %v\n%s", err, bytes.TrimSpace(out))
-		} else {
-			built.path = filepath.Join(dir, "pebble")
-			if runtime.GOOS == "windows" {
-				built.path += ".exe"
-			}
-		}
+	// The module and build caches make this quick from the second time on.
+	dir := t.TempDir()
+	cmd := exec.Command("go", "install", "github.com/letsencrypt/pebble/v2/cmd/pebble@"+version)
+	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=", "CGO_ENABLED=0", "GOOS=", "GOARCH=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Skipf("Pebble can not be built; it needs a Go toolchain and the module proxy: %v\n%s", err, bytes.TrimSpace(out))
 	}
-	if built.skip != "" {
-		t.Skip(built.skip)
+	program := filepath.Join(dir, "pebble")
+	if runtime.GOOS == "windows" {
+		program += ".exe"
 	}
-	return built.path
+	return program
 }
 
 func run(t testing.TB, program string, args ...string) {
