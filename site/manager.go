@@ -28,6 +28,7 @@ const (
 	opDelete      = "delete"
 	opCreateApps  = "create-applications"
 	opRenewSecret = "renew-secret"
+	opProviders   = "register-providers"
 )
 
 // The states that a gateway has while an operation runs, and those it may
@@ -206,6 +207,8 @@ func (m *manager) attempt(ctx context.Context, r *run) error {
 		return m.s.performCreateApps(ctx, r)
 	case opRenewSecret:
 		return m.s.performRenewSecret(ctx, r)
+	case opProviders:
+		return m.s.performProviders(ctx, r)
 	}
 	return m.s.performGateway(ctx, r)
 }

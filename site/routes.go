@@ -43,6 +43,7 @@ func (s *Server) routeTable() []route {
 		{"POST", "Applications/create", infrastructure, s.createApplications},
 		{"POST", "Applications/{id}/renewSecret", infrastructure, s.renewSecret},
 		{"POST", "Applications/{id}/verify", infrastructure, s.verifyApplication},
+		{"POST", "Applications/{id}/registerProviders", infrastructure, s.registerProviders},
 		{"DELETE", "Applications/{id}", infrastructure, s.deleteApplication},
 		{"GET", "AzureServices", anybody, s.listAzureServices},
 		{"POST", "AzureServices", infrastructure, s.addAzureService},
