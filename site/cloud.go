@@ -48,8 +48,8 @@ type Cloud interface {
 	Delete(ctx context.Context, d *opencmg.Deployment, groupCreatedByUs bool, p opencmg.Progress) error
 	Egress(ctx context.Context, d *opencmg.Deployment, from, to time.Time) (gateway, storage int64, err error)
 	StorageUsed(ctx context.Context, d *opencmg.Deployment) (int64, error)
-
-	ServicePrincipal(ctx context.Context, appID string) (objectID string, err error)
+	// PrincipalID is the object ID of the service principal that is signed in.
+	PrincipalID(ctx context.Context) (string, error)
 }
 
 // A Directory is what the site needs of Microsoft Entra ID through Graph.

@@ -172,11 +172,7 @@ func (g *gatewayRun) deploy(ctx context.Context) error {
 // describe completes what is asked of the cloud: principal and custom data.
 func (g *gatewayRun) describe(ctx context.Context) error {
 	if g.rec.Value.Principal == "" {
-		app, err := read[applicationRecord](ctx, g.s.db, kindApplication, g.rec.Value.ServerAppID)
-		if err != nil {
-			return err
-		}
-		principal, err := g.cloud.ServicePrincipal(ctx, app.Value.ClientID)
+		principal, err := g.cloud.PrincipalID(ctx)
 		if err != nil {
 			return err
 		}
