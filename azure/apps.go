@@ -268,8 +268,9 @@ func (c *Client) ensureApp(ctx context.Context, name, owner string, body newAppl
 func (c *Client) replicate(ctx context.Context, f func() error) error {
 	for try := 1; ; try++ {
 		err := f()
-		fresh := status(err) == http.StatusNotFound || isCode(err, "Request_ResourceNotFound") ||
-			status(err) == http.StatusBadRequest && isCode(err, "NoBackingApplicationObject", "Request_BadRequest")
+		fresh := status(err) == http.StatusNotFound || isCode(err, "Request_ResourceNotFound", "NoBackingApplicationObject") ||
+			// This one can mean anything, so it is not waited for as long.
+			isCode(err, "Request_BadRequest") && try <= replicationTries/4
 		if err == nil || !fresh || try == replicationTries {
 			return err
 		}
