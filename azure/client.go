@@ -2,7 +2,6 @@ package azure
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net/http"
 	"time"
@@ -191,14 +190,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 		return ctx.Err()
 	case <-t.C:
 		return nil
-	}
-}
-
-// drop reads what is left of a body, so that the connection can be used again.
-func drop(resp *http.Response) {
-	if resp != nil && resp.Body != nil {
-		io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
-		resp.Body.Close()
 	}
 }
 

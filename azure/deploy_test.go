@@ -39,7 +39,13 @@ func deployable(c *cloud) {
 }
 
 func TestDeploy(t *testing.T) {
-	c := newCloud(t, opencmg.AzureLab)
+	for _, e := range []opencmg.Environment{opencmg.AzureLab, opencmg.AzurePublicCloud, opencmg.AzureUSGovernmentCloud} {
+		t.Run(string(e), func(t *testing.T) { testDeploy(t, e) })
+	}
+}
+
+func testDeploy(t *testing.T, e opencmg.Environment) {
+	c := newCloud(t, e)
 	deployable(c)
 	var told []string
 	made, err := c.client().Deploy(t.Context(), deployment(), func(step, text string) { told = append(told, step+": "+text) })

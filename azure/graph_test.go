@@ -478,3 +478,15 @@ func TestDiscoverGroups(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+func TestDeleteApp(t *testing.T) {
+	c := newCloud(t, opencmg.AzureLab)
+	c.graph("DELETE", "/applications/"+appObject, reply{status: 204}, notFound(), azError(403, "Authorization_RequestDenied", "no"))
+	client := c.client()
+	for range 2 {
+		if err := client.DeleteApp(t.Context(), appObject); err != nil {
+			t.Error(err)
+		}
+	}
+	cloudErr(t, client.DeleteApp(t.Context(), appObject))
+}

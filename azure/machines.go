@@ -87,7 +87,7 @@ func (c *Client) tunnelPorts(ctx context.Context, d *opencmg.Deployment, machine
 		return ports, nil
 	}
 	addresses, err := c.privateAddresses(ctx, d)
-	if err != nil && !isNotFound(err) {
+	if err != nil && !isNotFound(err) && status(err) != http.StatusBadRequest {
 		return nil, err
 	}
 	n := namesOf(d)
