@@ -65,17 +65,21 @@ func (db *DB) run(what string, a *act) error {
 	}
 	select {
 	case <-a.done:
+	case <-db.done:
 	case <-a.ctx.Done():
 		if a.begun.CompareAndSwap(false, true) {
 			return wrap(a.ctx.Err(), what)
 		}
-		<-a.done // quick, and only then it is known what happened
-	case <-db.done:
+		// Soon it is known what happened.
 		select {
 		case <-a.done:
-		default:
-			return wrap(errClosed, what)
+		case <-db.done:
 		}
+	}
+	select {
+	case <-a.done:
+	default:
+		return wrap(errClosed, what)
 	}
 	if a.panicked != nil {
 		panic(a.panicked)
