@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
@@ -35,6 +36,8 @@ type engine struct {
 const (
 	lockTimeout = "10000" // milliseconds
 	idleTimeout = "30000" // milliseconds
+
+	connectTimeout = 10 * time.Second // unless the DSN has connect_timeout
 )
 
 // open returns the pools for reading and for writing. The writing one has a
@@ -106,6 +109,9 @@ func (e *engine) openPostgres(dsn string) (read, write *sql.DB, err error) {
 	config.RuntimeParams["application_name"] = "opencmg"
 	config.RuntimeParams["lock_timeout"] = lockTimeout
 	config.RuntimeParams["idle_in_transaction_session_timeout"] = idleTimeout
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
 	e.listen = config.Copy()
 	write = stdlib.OpenDB(*config)
 	write.SetMaxOpenConns(1)
@@ -121,13 +127,22 @@ func (e *engine) openPostgres(dsn string) (read, write *sql.DB, err error) {
 // committed earlier.
 const writerLock = 0x4f70656e434d47 // "OpenCMG"
 
-// lock makes the transaction the only one that writes. SQLite's began as such.
-func (e *engine) lock(ctx context.Context, tx *sql.Tx) error {
+// beginWrite begins a transaction and makes it the only one that writes.
+func (e *engine) beginWrite(ctx context.Context, db *sql.DB) (*sql.Tx, error) {
 	if !e.postgres {
-		return nil
+		return db.BeginTx(ctx, nil) // an immediate one
 	}
-	_, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", int64(writerLock))
-	return err
+	// Each statement has to see what was committed before the lock was given,
+	// whatever the server's default is.
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", int64(writerLock)); err != nil {
+		tx.Rollback()
+		return nil, err
+	}
+	return tx, nil
 }
 
 // snapshot begins a transaction that reads one state of the whole database.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -106,11 +107,20 @@ func testBusy(t *testing.T, e engine) {
 	if !errors.Is(err, opencmg.Unavailable) || !strings.Contains(err.Error(), "busy") {
 		t.Errorf("error is %v", err)
 	}
+	// Whoever does not wait so long leaves, and then nothing happens.
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan error)
+	go func() { left <- db.RecordToken(ctx, sitedb.Token{ID: "2"}) }()
+	cancel()
+	wantKind(t, <-left, opencmg.Timeout)
 	if _, err := holder.ExecContext(t.Context(), "ROLLBACK"); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.RecordToken(t.Context(), sitedb.Token{ID: "1"}); err != nil {
+	if err := db.RecordToken(t.Context(), sitedb.Token{ID: "1", Expires: time.Now().Add(time.Hour)}); err != nil {
 		t.Error(err)
+	}
+	if all, err := db.Tokens(t.Context(), "", 10); err != nil || len(all) != 1 {
+		t.Errorf("tokens %+v, %v", all, err)
 	}
 }
 
@@ -175,6 +185,18 @@ func TestLostConnection(t *testing.T) {
 	if all, err := db.Objects(ctx, "k"); err != nil || len(all) != 3 {
 		t.Errorf("%d objects, %v", len(all), err)
 	}
+}
+
+// A server with another default isolation gives the same: what is read in a
+// transaction is what the one before it wrote.
+func TestServerWithOtherDefaults(t *testing.T) {
+	c := needPostgres(t).config(t)
+	for _, setting := range []string{"default_transaction_isolation = 'serializable'", "timezone = 'Pacific/Chatham'", "standard_conforming_strings = on", "lock_timeout = 1"} {
+		if _, err := raw(t, c).Exec("ALTER DATABASE " + dbName(c) + " SET " + setting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	countByTurns(t, openConfig(t, c), openConfig(t, c))
 }
 
 // What a server refuses has a kind and says what to do.
@@ -279,5 +301,15 @@ func TestErrorKinds(t *testing.T) {
 		if _, ok := errors.AsType[*opencmg.Error](err); ok || !errors.Is(err, bug) {
 			t.Errorf("%v became %v", bug, err)
 		}
+	}
+}
+
+func TestConfigHidesPassword(t *testing.T) {
+	c := sitedb.Config{DSN: "postgres://user:planted-password@localhost/x", KeyFile: "key"}
+	var out strings.Builder
+	slog.New(slog.NewTextHandler(&out, nil)).Info("open", "config", c)
+	fmt.Fprintf(&out, "%v %+v %s", c, c, c)
+	if strings.Contains(out.String(), "planted-password") || !strings.Contains(out.String(), "key") {
+		t.Error(out.String())
 	}
 }

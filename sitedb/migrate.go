@@ -97,7 +97,7 @@ func (e *engine) schemaVersion(ctx context.Context, db *sql.DB) (have int, tx *s
 	// Making a new file write ahead does not wait when another process is just
 	// doing it.
 	for end := time.Now().Add(openPatience); ; {
-		tx, err = db.BeginTx(ctx, nil)
+		tx, err = e.beginWrite(ctx, db)
 		if err == nil {
 			break
 		}
@@ -110,9 +110,7 @@ func (e *engine) schemaVersion(ctx context.Context, db *sql.DB) (have int, tx *s
 			return 0, nil, damaged(ctx.Err())
 		}
 	}
-	if err = e.lock(ctx, tx); err == nil {
-		_, err = tx.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
-	}
+	_, err = tx.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
 	if err == nil {
 		err = tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(version), 0) FROM schema_version").Scan(&have)
 	}

@@ -58,6 +58,9 @@ func (c Config) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("path", c.Path), slog.Bool("postgres", c.DSN != ""), slog.String("key_file", c.KeyFile))
 }
 
+// String leaves out the DSN, which may hold a password.
+func (c Config) String() string { return c.LogValue().String() }
+
 // A DB is an open site database. Its methods may be called from many
 // goroutines.
 type DB struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencmg/opencmg"
@@ -14,6 +15,9 @@ type act struct {
 	ctx      context.Context
 	do       func(*Tx) error
 	announce bool // watchers hear of it
+	// begun is set by the writer that runs the act, or by the caller that does
+	// not wait for that any longer, whoever is first.
+	begun    atomic.Bool
 	err      error
 	panicked any
 	done     chan struct{}
@@ -35,7 +39,8 @@ func (tx *Tx) Now() time.Time { return tx.now }
 // Change runs do as one transaction, alone among all that write: it sees what
 // every earlier one did, and when Change returns nil its effect is on disk.
 // When do returns an error, or panics, it had no effect. What appears in the
-// error as what was being done.
+// error as what was being done. Do runs once or, when ctx ends before its turn,
+// not at all; once it runs, ctx is not looked at.
 //
 // Watchers hear of a change, see [DB.Watch]. Do must be quick, must not wait
 // for anything but the database, and must not call methods of DB that write:
@@ -61,11 +66,20 @@ func (db *DB) run(what string, a *act) error {
 	select {
 	case <-a.done:
 	case <-db.done:
+	case <-a.ctx.Done():
+		if a.begun.CompareAndSwap(false, true) {
+			return wrap(a.ctx.Err(), what)
+		}
+		// Soon it is known what happened.
 		select {
 		case <-a.done:
-		default:
-			return wrap(errClosed, what)
+		case <-db.done:
 		}
+	}
+	select {
+	case <-a.done:
+	default:
+		return wrap(errClosed, what)
 	}
 	if a.panicked != nil {
 		panic(a.panicked)
@@ -78,6 +92,10 @@ var errClosed = &opencmg.Error{Kind: opencmg.Unavailable, Msg: "the database is 
 // maxBatch acts share one commit, and so one sync of the disk: with one sync
 // each, a crowd of clients would wait for the disk in single file.
 const maxBatch = 128
+
+// batchTimeout bounds a batch on PostgreSQL. It is longer than the wait for the
+// writers of other processes.
+const batchTimeout = time.Minute
 
 // writer owns the write connection. It ends when stop is closed and the queue
 // is empty.
@@ -123,6 +141,17 @@ func (db *DB) writer() {
 func (db *DB) runBatch(batch []*act) (revision int64, err error) {
 	// The writer outlives every caller; their contexts are checked per act.
 	ctx := context.Background()
+	if db.postgres {
+		// A server that is gone without a word must not stop the writer.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, batchTimeout)
+		defer cancel()
+		defer func() {
+			if err != nil && ctx.Err() != nil {
+				err = &opencmg.Error{Kind: opencmg.Unavailable, Msg: textLost, Err: err}
+			}
+		}()
+	}
 	tx, err := db.begin(ctx)
 	if err != nil {
 		return 0, err
@@ -131,7 +160,7 @@ func (db *DB) runBatch(batch []*act) (revision int64, err error) {
 	announce := false
 	savepoint := "SAVEPOINT act" // what the next act needs before it
 	for _, a := range batch {
-		if a.err = a.ctx.Err(); a.err != nil {
+		if a.err = a.ctx.Err(); a.err != nil || !a.begun.CompareAndSwap(false, true) {
 			continue
 		}
 		if len(batch) > 1 && savepoint != "" {
@@ -165,12 +194,9 @@ func (db *DB) runBatch(batch []*act) (revision int64, err error) {
 // nobody used it is made again.
 func (db *DB) begin(ctx context.Context) (*sql.Tx, error) {
 	for again := db.postgres; ; again = false {
-		tx, err := db.write.BeginTx(ctx, nil)
+		tx, err := db.beginWrite(ctx, db.write)
 		if err == nil {
-			if err = db.lock(ctx, tx); err == nil {
-				return tx, nil
-			}
-			tx.Rollback()
+			return tx, nil
 		}
 		if kind, text := classify(err); !again || kind != opencmg.Unavailable || text != textLost {
 			return nil, err
