@@ -34,19 +34,20 @@ var ours = map[string][]string{
 
 // theirs lists the third-party modules and why each is here.
 var theirs = map[string]string{
-	"github.com/go-jose/go-jose/v4":       "signatures and keys of tokens (JOSE)",
-	"github.com/goccy/go-yaml":            "configuration files, strict about unknown keys",
-	"github.com/google/go-cmp":            "diffs in tests",
-	"github.com/hashicorp/yamux":          "the peer that benchmarks compare with",
-	"github.com/prometheus/client_golang": "metrics",
-	"github.com/rogpeppe/go-internal":     "script tests of the command line",
-	"github.com/zitadel/oidc/v3":          "another client, in tests of the Entra stand-in",
-	"golang.org/x/net":                    "HTTP/2 frames, for tests that break the rules",
-	"golang.org/x/sync":                   "errgroup and singleflight",
-	"golang.org/x/sys":                    "socket options and polling",
-	"golang.org/x/term":                   "is this a terminal?",
-	"modernc.org/sqlite":                  "the site database, without cgo",
-	"software.sslmate.com/src/go-pkcs12":  "PFX files",
+	"github.com/go-jose/go-jose/v4":            "signatures and keys of tokens (JOSE)",
+	"github.com/goccy/go-yaml":                 "configuration files, strict about unknown keys",
+	"github.com/google/go-cmp":                 "diffs in tests",
+	"github.com/hashicorp/yamux":               "the peer that benchmarks compare with",
+	"github.com/prometheus/client_golang":      "metrics",
+	"github.com/rogpeppe/go-internal":          "script tests of the command line",
+	"github.com/santhosh-tekuri/jsonschema/v6": "the published schemas of Azure and Graph, in tests",
+	"github.com/zitadel/oidc/v3":               "another client, in tests of the Entra stand-in",
+	"golang.org/x/net":                         "HTTP/2 frames, for tests that break the rules",
+	"golang.org/x/sync":                        "errgroup and singleflight",
+	"golang.org/x/sys":                         "socket options and polling",
+	"golang.org/x/term":                        "is this a terminal?",
+	"modernc.org/sqlite":                       "the site database, without cgo",
+	"software.sslmate.com/src/go-pkcs12":       "PFX files",
 }
 
 type goPackage struct {
