@@ -102,13 +102,14 @@ func (s *Server) serveARM(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := &armCall{caller: who, r: r, base: "https://" + r.Host, method: r.Method, query: r.URL.Query(), body: body}
-	s.world.Lock()
-	rep, refused := s.arm(c)
-	if rep != nil && rep.body != nil {
-		rep.body = clone(rep.body)
-	}
-	s.saveIfDirty()
-	s.world.Unlock()
+	var rep *reply
+	var refused *armError
+	s.change(func() {
+		rep, refused = s.arm(c)
+		if rep != nil && rep.body != nil {
+			rep.body = clone(rep.body) // encoded after the lock is gone
+		}
+	})
 	if refused != nil {
 		fail(refused)
 		return

@@ -228,7 +228,7 @@ type machineProfile struct {
 		ComputerNamePrefix string `json:"computerNamePrefix" match:"^[a-zA-Z0-9][-a-zA-Z0-9]{0,57}$"`
 		AdminUsername      string `json:"adminUsername" match:"^[a-z][-_a-z0-9]{0,31}$"`
 		AdminPassword      string `json:"adminPassword"`
-		CustomData         string `json:"customData" match:"^[A-Za-z0-9+/]{0,87380}={0,2}$"`
+		CustomData         string `json:"customData" match:"^[A-Za-z0-9+/]*={0,2}$"`
 		AllowExtensions    bool   `json:"allowExtensionOperations"`
 		Linux              struct {
 			DisablePassword  bool `json:"disablePasswordAuthentication"`

@@ -188,13 +188,15 @@ func (s *Server) serveGraph(w http.ResponseWriter, r *http.Request) {
 		fail(refuse(http.StatusForbidden, "Authorization_RequestDenied", "Insufficient privileges to complete the operation."))
 		return
 	}
-	s.world.Lock()
-	status, v, refused := route.do(s, &graphCall{caller: who, method: r.Method, query: r.URL.Query(), body: body, args: args})
-	if v != nil {
-		v = clone(v) // encoded after the lock is gone
-	}
-	s.saveIfDirty()
-	s.world.Unlock()
+	var status int
+	var v any
+	var refused *graphError
+	s.change(func() {
+		status, v, refused = route.do(s, &graphCall{caller: who, method: r.Method, query: r.URL.Query(), body: body, args: args})
+		if v != nil {
+			v = clone(v) // encoded after the lock is gone
+		}
+	})
 	if refused != nil {
 		fail(refused)
 		return

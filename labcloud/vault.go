@@ -137,13 +137,15 @@ func (s *Server) serveVault(w http.ResponseWriter, r *http.Request, vault string
 		fail(&vaultError{http.StatusRequestEntityTooLarge, "BadParameter", "", "The request is too large."})
 		return
 	}
-	s.world.Lock()
-	status, answer, refused := s.vaultCall(r, vault, who, body)
-	if answer != nil {
-		answer = clone(answer)
-	}
-	s.saveIfDirty()
-	s.world.Unlock()
+	var status int
+	var answer any
+	var refused *vaultError
+	s.change(func() {
+		status, answer, refused = s.vaultCall(r, vault, who, body)
+		if answer != nil {
+			answer = clone(answer) // encoded after the lock is gone
+		}
+	})
 	if refused != nil {
 		fail(refused)
 		return
