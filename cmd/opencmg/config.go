@@ -19,6 +19,7 @@ import (
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/internal/cmtrace"
+	"github.com/opencmg/opencmg/internal/web"
 )
 
 // maxConfigFile bounds a configuration file.
@@ -166,6 +167,13 @@ func openRole(e *env, f serveFlags, component string, c roleConfig) (*role, erro
 	}
 	r.log, r.close, err = logs.open(e, component, r.base)
 	return r, err
+}
+
+// keepLogs has the log fill a tail too, for others to read over the network.
+func (r *role) keepLogs(source string) *web.LogTail {
+	t := web.NewLogTail(source)
+	r.log = slog.New(slog.NewMultiHandler(r.log.Handler(), t.Handler()))
+	return t
 }
 
 // path resolves a path of the configuration file.

@@ -4,13 +4,13 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/gateway"
+	"github.com/opencmg/opencmg/internal/sitelink"
 	"github.com/opencmg/opencmg/pki"
 )
 
@@ -107,6 +107,7 @@ func serveGateway(ctx context.Context, e *env, args []string) error {
 		return err
 	}
 	defer r.close()
+	logs := r.keepLogs(fmt.Sprintf("%s/%d", c.Gateway, c.Instance))
 	log := r.log
 	setup := log.With("component", "CMGSetup", "gateway", c.Gateway, "instance", c.Instance)
 	stateDir := r.path(c.StateDir)
@@ -137,7 +138,9 @@ func serveGateway(ctx context.Context, e *env, args []string) error {
 		GetCertificate:    server.GetCertificate,
 		StateDir:          stateDir,
 		HTTP:              httpClient,
+		Version:           version(),
 		Log:               log,
+		Logs:              logs,
 		Registry:          newRegistry(),
 	})
 	if err != nil {
@@ -167,7 +170,8 @@ func serveGateway(ctx context.Context, e *env, args []string) error {
 	return err
 }
 
-// identity is what "opencmg publish" makes for a host.
+// identity is what "opencmg publish" makes for a host, or what a host got when it
+// joined its site.
 type identity struct {
 	siteCA *x509.Certificate
 	pair   tlsCertificate
@@ -175,15 +179,11 @@ type identity struct {
 
 func loadIdentity(dir string) (identity, error) {
 	if dir == "" {
-		return identity{}, opencmg.Errorf(opencmg.Invalid, "identityDir: name the directory that opencmg publish made for this host")
+		return identity{}, opencmg.Errorf(opencmg.Invalid, "identityDir: name the directory that opencmg publish made for this host, or that this host got when it joined")
 	}
-	ca, err := pki.LoadCertificates(filepath.Join(dir, siteCAFile))
+	id, err := sitelink.LoadIdentity(dir)
 	if err != nil {
 		return identity{}, fmt.Errorf("identityDir: %w", err)
 	}
-	pair, err := pki.LoadKeyPair(filepath.Join(dir, identityCert), filepath.Join(dir, identityKey))
-	if err != nil {
-		return identity{}, fmt.Errorf("identityDir: %w", err)
-	}
-	return identity{siteCA: ca[0], pair: pair}, nil
+	return identity{siteCA: id.SiteCA, pair: id.Pair}, nil
 }
