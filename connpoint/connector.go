@@ -4,12 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
-	"os"
 	"reflect"
 	"slices"
 	"sync"
@@ -48,7 +46,8 @@ type Config struct {
 	// and again whenever it changes.
 	Mappings     *Mappings
 	MappingsFile string
-	// AwaitMappings starts without the MappingsFile when there is none yet.
+	// AwaitMappings starts although the MappingsFile is missing or can not be
+	// used, and takes it over when it can.
 	AwaitMappings bool
 	// LoadMappings turns the bytes of MappingsFile into mappings; default is
 	// [ParseMappings]. A caller that signs the document verifies it here.
@@ -185,7 +184,7 @@ func New(cfg Config) (*Connector, error) {
 		}
 	}
 	if cfg.MappingsFile != "" {
-		if err := c.loadMappings(); err != nil && !(cfg.AwaitMappings && errors.Is(err, os.ErrNotExist)) {
+		if err := c.loadMappings(); err != nil && !cfg.AwaitMappings {
 			return nil, err
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/opencmg/opencmg/internal/bootstrap"
 	"github.com/opencmg/opencmg/internal/cmtrace"
 	"github.com/opencmg/opencmg/internal/outbound"
+	"github.com/opencmg/opencmg/internal/web"
 )
 
 // maxConfigFile bounds a configuration file.
@@ -176,6 +177,13 @@ func openRole(e *env, f serveFlags, component string, c roleConfig) (*role, erro
 	}
 	r.log, r.close, err = openLog(logs, e, component, r.base)
 	return r, err
+}
+
+// keepLogs has the log fill a tail too, for others to read over the network.
+func (r *role) keepLogs(source string) *web.LogTail {
+	t := web.NewLogTail(source)
+	r.log = slog.New(slog.NewMultiHandler(r.log.Handler(), t.Handler()))
+	return t
 }
 
 // path resolves a path of the configuration file.

@@ -9,7 +9,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/connpoint"
+	"github.com/opencmg/opencmg/internal/sitelink"
 	"github.com/opencmg/opencmg/internal/web"
 	"github.com/opencmg/opencmg/pki"
 )
@@ -23,17 +25,25 @@ type ConnectionPointConfig struct {
 	// default is the name.
 	ConnectionID string           `yaml:"connectionId,omitempty"`
 	Site         opencmg.SiteCode `yaml:"site"` // required
-	// IdentityDir holds what "opencmg publish" made for this host:
-	// site-ca.pem, identity.pem, identity.key, published.jws and
-	// mappings.jws. The last two are read again when they change. Required.
+	// IdentityDir holds what "opencmg publish" made for this host, or what it
+	// got when it joined its site: site-ca.pem, identity.pem, identity.key,
+	// published.jws and mappings.jws. The last two are read again when they
+	// change. Required.
 	IdentityDir string `yaml:"identityDir"`
-	// Gateways lists the gateways to dial. Required.
-	Gateways []GatewayTargetConfig `yaml:"gateways"`
+	// SiteServer is the URL of the site server, which brings gateways, URL
+	// mappings and configurations, renews the certificate and takes reports.
+	// It is reached straight, or by outbound.connectTo, and not through the
+	// proxy. Empty: the files in identityDir are brought by hand.
+	SiteServer string `yaml:"siteServer,omitempty"`
+	// Gateways lists the gateways to dial, while the URL mappings name none.
+	// Required without siteServer.
+	Gateways []GatewayTargetConfig `yaml:"gateways,omitempty"`
 	// Connections is the number of tunnel connections to each instance;
 	// default 2.
 	Connections int `yaml:"connections,omitempty"`
 	// Outbound is the way to the gateways; only proxy and
-	// proxyCredentialsFile count here. With a proxy, tunnels use HTTPS.
+	// proxyCredentialsFile count there. With a proxy, tunnels use HTTPS.
+	// connectTo counts for siteServer.
 	Outbound OutboundConfig `yaml:"outbound,omitempty"`
 	// ClientCertificates are offered to roles that want a certificate of an
 	// outside PKI.
@@ -77,8 +87,8 @@ type InstanceAddressConfig struct {
 func (c *ConnectionPointConfig) common() (string, LogConfig) { return c.IdentityDir, c.Log }
 
 func (c *ConnectionPointConfig) fill() error {
-	if c.Name == "" || len(c.Gateways) == 0 {
-		return opencmg.Errorf(opencmg.Invalid, "name and gateways must be set")
+	if c.Name == "" || len(c.Gateways) == 0 && c.SiteServer == "" {
+		return opencmg.Errorf(opencmg.Invalid, "name and gateways must be set; with siteServer the site names the gateways")
 	}
 	if err := c.Site.Validate(); err != nil {
 		return fmt.Errorf("site: %w", err)
@@ -99,6 +109,7 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 		return err
 	}
 	defer r.close()
+	logs := r.keepLogs(c.Name)
 	log, dir := r.log, r.path(c.IdentityDir)
 	proxy, err := c.Outbound.ProxyURL(r.base)
 	if err != nil {
@@ -123,6 +134,9 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 			}
 			return connpoint.ParseMappings(doc)
 		},
+		AwaitMappings:    c.SiteServer != "",
+		CollectInstances: c.SiteServer != "",
+
 		RoleWait: time.Duration(c.RoleWait) * time.Second,
 		Log:      log,
 		Registry: registry,
@@ -146,6 +160,29 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
+	link, err := r.siteLink(c.SiteServer, c.Outbound, sitelink.Config{
+		Kind: adminservice.SystemConnectionPoint, Site: c.Site, Dir: dir, Logs: logs,
+		CheckMappings: func(b []byte) error {
+			_, err := connpoint.ParseMappings(b)
+			return err
+		},
+		Apply: func(d *adminservice.Documents) error {
+			cp.CollectLogs(d.InstanceLogs)
+			return nil
+		},
+		UseCertificate: cp.SetCertificate,
+		Changes:        cp.Changes(),
+		Report: func() adminservice.SiteSystemReport {
+			p := cp.Report()
+			return adminservice.SiteSystemReport{
+				ConnectionPoint: &p.Status, Instances: p.Instances, Logs: p.Logs,
+				Published: p.Published, Mappings: p.Mappings, Problem: p.Problem,
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
 	private, err := listen("private", c.Private)
 	if err != nil {
 		return err
@@ -156,6 +193,9 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 	if private != nil {
 		p := &web.Private{Records: records, Registry: registry, Ready: cp.Ready, Log: log}
 		g.Go(func() error { return p.Serve(ctx, private) })
+	}
+	if link != nil {
+		g.Go(func() error { return link.Run(ctx) })
 	}
 	g.Go(func() error { return cp.Run(ctx) })
 	return g.Wait()

@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/gateway"
 	"github.com/opencmg/opencmg/internal/bootstrap"
+	"github.com/opencmg/opencmg/internal/sitelink"
 	"github.com/opencmg/opencmg/internal/web"
 	"github.com/opencmg/opencmg/pki"
 )
@@ -65,7 +65,8 @@ func serveGateway(ctx context.Context, e *env, args []string) error {
 	if err := followLifeline(ctx, cancel, flags.lifeline); err != nil {
 		return err
 	}
-	g := &gatewayProcess{c: &c.GatewayConfig, role: r, setup: r.log.With("component", "CMGSetup", "gateway", c.Gateway)}
+	logs := r.keepLogs(fmt.Sprintf("%s/%d", c.Gateway, c.Instance))
+	g := &gatewayProcess{c: &c.GatewayConfig, role: r, logs: logs, setup: r.log.With("component", "CMGSetup", "gateway", c.Gateway)}
 	err = g.serve(ctx)
 	g.setup.Info("gateway instance stopped")
 	return err
@@ -75,6 +76,7 @@ func serveGateway(ctx context.Context, e *env, args []string) error {
 type gatewayProcess struct {
 	c     *GatewayConfig
 	role  *role
+	logs  *web.LogTail
 	setup *slog.Logger
 
 	// For the probe.
@@ -126,7 +128,9 @@ func (p *gatewayProcess) serveInstance(ctx context.Context) error {
 		SiteCA:            p.role.identity.siteCA,
 		TunnelCertificate: p.role.identity.pair,
 		StateDir:          p.c.StateDir,
+		Version:           version(),
 		Log:               p.role.log,
+		Logs:              p.logs,
 		Registry:          newRegistry(),
 	}
 	var err error
@@ -253,7 +257,8 @@ func followLifeline(ctx context.Context, stop func(), addr string) error {
 	return nil
 }
 
-// identity is what "opencmg publish" makes for a host.
+// identity is what "opencmg publish" makes for a host, or what a host got when it
+// joined its site.
 type identity struct {
 	siteCA *x509.Certificate
 	pair   tls.Certificate
@@ -261,15 +266,11 @@ type identity struct {
 
 func loadIdentity(dir string) (identity, error) {
 	if dir == "" {
-		return identity{}, opencmg.Errorf(opencmg.Invalid, "identityDir: name the directory that opencmg publish made for this host")
+		return identity{}, opencmg.Errorf(opencmg.Invalid, "identityDir: name the directory that opencmg publish made for this host, or that this host got when it joined")
 	}
-	ca, err := pki.LoadCertificates(filepath.Join(dir, siteCAFile))
+	id, err := sitelink.LoadIdentity(dir)
 	if err != nil {
 		return identity{}, fmt.Errorf("identityDir: %w", err)
 	}
-	pair, err := pki.LoadKeyPair(filepath.Join(dir, identityCert), filepath.Join(dir, identityKey))
-	if err != nil {
-		return identity{}, fmt.Errorf("identityDir: %w", err)
-	}
-	return identity{siteCA: ca[0], pair: pair}, nil
+	return identity{siteCA: id.SiteCA, pair: id.Pair}, nil
 }

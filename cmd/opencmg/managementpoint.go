@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
+	"github.com/opencmg/opencmg/internal/sitelink"
 	"github.com/opencmg/opencmg/mp"
 	"github.com/opencmg/opencmg/pki"
 	"github.com/opencmg/opencmg/sitedb"
@@ -24,13 +24,21 @@ import (
 type ManagementPointConfig struct {
 	Site   opencmg.SiteCode `yaml:"site"`   // required
 	RoleID opencmg.RoleID   `yaml:"roleId"` // as published; required
-	// IdentityDir holds what "opencmg publish" made for this role:
-	// site-ca.pem, identity.pem, identity.key, the token-signing key, and
-	// published.jws. Required.
+	// IdentityDir holds what "opencmg publish" made for this role, or what the
+	// host got when it joined its site: site-ca.pem, identity.pem,
+	// identity.key, the token-signing key, and published.jws. Required.
 	IdentityDir string `yaml:"identityDir"`
-	// StateDir holds the database and uploads. Required; it is made when
-	// missing.
+	// SiteServer is the URL of the site server, which brings the token-signing
+	// key and configurations, renews the certificate and takes reports. It is
+	// reached straight, or by outbound.connectTo, and not through the proxy.
+	// Empty: the files in identityDir are brought by hand.
+	SiteServer string `yaml:"siteServer,omitempty"`
+	// StateDir holds uploads, revocation lists, and the database unless that
+	// is elsewhere. Required; it is made when missing.
 	StateDir string `yaml:"stateDir"`
+	// Database is the site's, where this role shares it; default is one of its
+	// own in stateDir.
+	Database DatabaseConfig `yaml:"database,omitempty"`
 	// HostName is the name or address by which clients inside reach this
 	// server; default is the system's name.
 	HostName string `yaml:"hostName,omitempty"`
@@ -38,7 +46,7 @@ type ManagementPointConfig struct {
 	ClientFilesDir string                `yaml:"clientFilesDir,omitempty"`
 	Listen         ManagementPointListen `yaml:"listen"`
 	// Gateways lists the service names that location replies offer to clients
-	// on the internet.
+	// on the internet; default is what the site server says.
 	Gateways []string `yaml:"gateways,omitempty"`
 	// SoftwareUpdatePoints are told to clients that scan for updates.
 	SoftwareUpdatePoints []SoftwareUpdatePointConfig `yaml:"softwareUpdatePoints,omitempty"`
@@ -55,6 +63,33 @@ type ManagementPointConfig struct {
 	FastChannelWithoutCertificate bool           `yaml:"fastChannelWithoutCertificate,omitempty"`
 	Outbound                      OutboundConfig `yaml:"outbound,omitempty"`
 	Log                           LogConfig      `yaml:"log,omitempty"`
+}
+
+// A DatabaseConfig says where the site's database is.
+type DatabaseConfig struct {
+	// Path is that of an SQLite file on this host.
+	Path string `yaml:"path,omitempty"`
+	// DSNFile holds the data source name of a PostgreSQL database on its first
+	// line. It excludes path.
+	DSNFile string `yaml:"dsnFile,omitempty"`
+	// KeyFile holds the key by which secrets in the database are encrypted.
+	KeyFile string `yaml:"keyFile,omitempty"`
+}
+
+// open opens the database, or the role's own in stateDir when none is named.
+func (c DatabaseConfig) open(ctx context.Context, r *role, stateDir string) (*sitedb.DB, error) {
+	if c.DSNFile != "" || c.KeyFile != "" {
+		return nil, opencmg.Errorf(opencmg.Invalid, "database: dsnFile and keyFile are not supported by this version; name the SQLite file as path")
+	}
+	path := r.path(c.Path)
+	if path == "" {
+		path = filepath.Join(stateDir, "site.db")
+	}
+	db, err := sitedb.Open(ctx, sitedb.Config{Path: path, Log: r.log})
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	return db, nil
 }
 
 // A SoftwareUpdatePointConfig is a software update point that clients are told
@@ -101,50 +136,76 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 		return err
 	}
 	defer r.close()
+	logs := r.keepLogs(c.HostName)
 	log, dir := r.log, r.path(c.IdentityDir)
-	signer, err := loadTokenSigner(dir)
+	ctx, cancel := flags.context(ctx, e)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	defer g.Wait() // what was started before an error
+	defer cancel()
+
+	httpClient, err := c.Outbound.Client(r.base, 15*time.Second, log)
 	if err != nil {
 		return err
 	}
 	stateDir := r.path(c.StateDir)
-	if err := requireDir("stateDir", stateDir); err != nil {
+	crlDir := filepath.Join(stateDir, "crl")
+	for _, d := range []string{stateDir, crlDir} {
+		if err := requireDir("stateDir", d); err != nil {
+			return err
+		}
+	}
+	crls := pki.NewCRLCache(pki.CRLConfig{HTTP: httpClient, Dir: crlDir, Log: log})
+	keys := pki.NewJWKSCache(pki.JWKSConfig{HTTP: httpClient, Log: log})
+	published := &publishedTrust{file: filepath.Join(dir, publishedFile), siteCA: r.identity.siteCA, site: c.Site, crls: crls, keys: keys, log: log}
+	site := newSiteRole(dir, r.identity.pair, c.offered(), log)
+	link, err := r.siteLink(c.SiteServer, c.Outbound, sitelink.Config{
+		Kind: adminservice.SystemManagementPoint, Site: c.Site, Dir: dir, Logs: logs,
+		Apply: site.apply, UseCertificate: site.useCertificate,
+		Report: func() adminservice.SiteSystemReport {
+			version, problem := published.state()
+			return adminservice.SiteSystemReport{Published: version, Problem: problem}
+		},
+	})
+	if err != nil {
 		return err
 	}
-	db, err := sitedb.Open(ctx, sitedb.Config{Path: filepath.Join(stateDir, "site.db")})
+	if link != nil {
+		g.Go(func() error { return link.Run(ctx) })
+	}
+	signer, err := site.signer(ctx, link != nil)
+	if err != nil || signer == nil {
+		return err
+	}
+
+	db, err := c.Database.open(ctx, r, stateDir)
 	if err != nil {
-		return fmt.Errorf("stateDir: %w", err)
+		return err
 	}
 	defer db.Close()
-	httpClient, err := c.Outbound.Client(r.base, 15*time.Second, r.log)
-	if err != nil {
-		return err
-	}
-	crlDir := filepath.Join(stateDir, "crl")
-	if err := requireDir("stateDir", crlDir); err != nil {
-		return err
-	}
 	cfg := mp.Config{
-		Site: c.Site, RoleID: c.RoleID, SiteCA: r.identity.siteCA, Certificate: r.identity.pair,
+		Site: c.Site, RoleID: c.RoleID, SiteCA: r.identity.siteCA, GetCertificate: site.getCertificate,
 		Signer: signer, DB: db, Host: c.host(),
 		ClientFiles: r.path(c.ClientFilesDir), Incoming: filepath.Join(stateDir, "incoming"),
-		Settings: c.settings(), ApproveAll: c.ApproveAll, AcceptUnsignedState: c.AcceptUnsignedState,
+		Gateways: c.offered(), Settings: c.settings(), ApproveAll: c.ApproveAll, AcceptUnsignedState: c.AcceptUnsignedState,
 		FastChannelWithoutCertificate: c.FastChannelWithoutCertificate,
 		Registry:                      newRegistry(), Log: log,
 	}
 	for _, p := range c.SoftwareUpdatePoints {
 		cfg.SoftwareUpdatePoints = append(cfg.SoftwareUpdatePoints, mp.SoftwareUpdatePoint(p))
 	}
-	for _, name := range c.Gateways {
-		cfg.Gateways = append(cfg.Gateways, mp.Gateway{ServiceName: name})
-	}
-	crls := pki.NewCRLCache(pki.CRLConfig{HTTP: httpClient, Dir: crlDir, Log: log})
-	keys := pki.NewJWKSCache(pki.JWKSConfig{HTTP: httpClient, Log: log})
-	published := &publishedTrust{file: filepath.Join(dir, publishedFile), siteCA: r.identity.siteCA, site: c.Site, crls: crls, keys: keys, log: log}
 	if cfg.Tokens, cfg.Certificates, err = published.load(); err != nil {
-		return fmt.Errorf("identityDir: %w", err)
+		// A site's management point may be there before any gateway is.
+		if link == nil {
+			return fmt.Errorf("identityDir: %w", err)
+		}
+		published.note(err)
 	}
 	s, err := mp.New(ctx, cfg)
 	if err != nil {
+		return err
+	}
+	if err := site.serve(s); err != nil {
 		return err
 	}
 	var ls mp.Listeners
@@ -157,9 +218,6 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 	if ls.Private, err = listen("listen.private", c.Listen.Private); err != nil {
 		return err
 	}
-	ctx, cancel := flags.context(ctx, e)
-	defer cancel()
-	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return crls.Run(ctx) })
 	g.Go(func() error { return keys.Run(ctx) })
 	g.Go(func() error { published.follow(ctx, s.Trust); return nil })
@@ -167,71 +225,13 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 	return g.Wait()
 }
 
-// publishedTrust lets a management point authenticate callers inside the
-// network by the same rules as the gateway: from the published configuration
-// in its identity directory, and again whenever that changes.
-type publishedTrust struct {
-	file    string
-	siteCA  *x509.Certificate
-	site    opencmg.SiteCode
-	crls    *pki.CRLCache
-	keys    *pki.JWKSCache
-	log     *slog.Logger
-	changed time.Time // modification time of what was loaded last
-	version uint64
-}
-
-func (p *publishedTrust) load() (*pki.TokenVerifier, *pki.ClientVerifier, error) {
-	info, err := os.Stat(p.file)
-	if err != nil {
-		return nil, nil, err
+// offered are the gateways of the configuration file.
+func (c *ManagementPointConfig) offered() []mp.Gateway {
+	var list []mp.Gateway
+	for _, name := range c.Gateways {
+		list = append(list, mp.Gateway{ServiceName: name})
 	}
-	p.changed = info.ModTime()
-	jws, err := os.ReadFile(p.file)
-	if err != nil {
-		return nil, nil, err
-	}
-	c, err := pki.VerifyConfiguration(jws, p.siteCA, p.site, time.Now())
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", p.file, err)
-	}
-	if c.Version < p.version {
-		return nil, nil, opencmg.Errorf(opencmg.Conflict, "%s: version %d is older than version %d, which is in force", p.file, c.Version, p.version)
-	}
-	tokens, err := pki.NewTokenVerifier(c, p.keys, p.log)
-	if err != nil {
-		return nil, nil, err
-	}
-	certificates, err := pki.NewClientVerifier(c.Certificates, p.crls, p.log)
-	if err != nil {
-		return nil, nil, err
-	}
-	p.version = c.Version
-	return tokens, certificates, nil
-}
-
-// follow looks at the file every half second until ctx ends. A damaged or
-// older one is logged and changes nothing.
-func (p *publishedTrust) follow(ctx context.Context, trust func(*pki.TokenVerifier, *pki.ClientVerifier)) {
-	tick := time.NewTicker(500 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if info, err := os.Stat(p.file); err != nil || info.ModTime().Equal(p.changed) {
-			continue
-		}
-		tokens, certificates, err := p.load()
-		if err != nil {
-			p.log.Error("published configuration is not taken over", "err", err)
-			continue
-		}
-		trust(tokens, certificates)
-		p.log.Info("published configuration in force", "version", p.version)
-	}
+	return list
 }
 
 func (c *ManagementPointConfig) settings() mp.Settings {

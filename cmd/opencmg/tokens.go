@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/internal/sitelink"
 	"github.com/opencmg/opencmg/pki"
 )
 
@@ -27,7 +28,7 @@ func newTokenSigner(pair tls.Certificate, hierarchy string) (*pki.TokenSigner, e
 
 // loadTokenSigner reads the token-signing key of a site or role directory.
 func loadTokenSigner(dir string) (*pki.TokenSigner, error) {
-	pair, err := pki.LoadKeyPair(filepath.Join(dir, tokenCert), filepath.Join(dir, tokenKey))
+	pair, err := sitelink.LoadKeyPair(filepath.Join(dir, tokenCert), filepath.Join(dir, tokenKey))
 	if err != nil {
 		return nil, fmt.Errorf("token-signing key: %w", err)
 	}

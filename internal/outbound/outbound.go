@@ -200,6 +200,19 @@ func (c Config) Client(base string, timeout time.Duration, log *slog.Logger) (*h
 	}}, nil
 }
 
+// Dialer returns what connects straight, by the rules and without the proxy.
+// log may be nil.
+func (c Config) Dialer(log *slog.Logger) (func(ctx context.Context, network, addr string) (net.Conn, error), error) {
+	rules, err := ParseRules(c.ConnectTo)
+	if err != nil {
+		return nil, fmt.Errorf("outbound.connectTo: %w", err)
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return (&route{rules: rules, only: c.ConnectOnly, log: log}).dial, nil
+}
+
 // Direct returns the same way without the proxy, for addresses such as a
 // cloud's instance metadata that only this machine reaches.
 func (c Config) Direct() Config {

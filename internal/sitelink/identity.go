@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencmg/opencmg"
@@ -26,10 +27,6 @@ const (
 	KeyFile         = "identity.key" // 0600
 	PublishedFile   = "published.jws"
 	MappingsFile    = "mappings.jws"
-
-	// nextFile holds a new certificate and its key (0600) while the two files
-	// are replaced, since two renames are not one.
-	nextFile = "identity.next"
 )
 
 // An Identity is who a host is in its site.
@@ -45,36 +42,48 @@ func LoadIdentity(dir string) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	next := filepath.Join(dir, nextFile)
-	if pair, err := pki.LoadKeyPair(next, next); err == nil {
-		if err := replaceIdentity(dir, pair); err != nil {
-			return Identity{}, err
-		}
-	} else if !errors.Is(err, os.ErrNotExist) {
-		return Identity{}, fmt.Errorf("a renewal was cut off: %w", err)
-	}
-	pair, err := pki.LoadKeyPair(filepath.Join(dir, CertificateFile), filepath.Join(dir, KeyFile))
+	pair, err := LoadKeyPair(filepath.Join(dir, CertificateFile), filepath.Join(dir, KeyFile))
 	if err != nil {
 		return Identity{}, err
 	}
 	return Identity{SiteCA: ca[0], Pair: pair}, nil
 }
 
-// saveIdentity replaces certificate and key of the directory. Whenever it is cut
-// off, LoadIdentity finds the old pair or the new one.
-func saveIdentity(dir string, pair tls.Certificate) error {
-	next := filepath.Join(dir, nextFile)
+// nextFile is where a new certificate and its key (0600) stand together while
+// the two files are replaced, since two renames are not one.
+func nextFile(certFile string) string {
+	return strings.TrimSuffix(certFile, filepath.Ext(certFile)) + ".next"
+}
+
+// ReplaceKeyPair replaces a certificate (0644) and its key (0600). Whenever it is
+// cut off, [LoadKeyPair] finds the old pair or the new one.
+func ReplaceKeyPair(certFile, keyFile string, pair tls.Certificate) error {
+	next := nextFile(certFile)
 	if err := pki.SaveKeyPair(next, next, pair); err != nil {
 		return err
 	}
-	return replaceIdentity(dir, pair)
+	return finishReplace(certFile, keyFile, pair)
 }
 
-func replaceIdentity(dir string, pair tls.Certificate) error {
-	if err := pki.SaveKeyPair(filepath.Join(dir, CertificateFile), filepath.Join(dir, KeyFile), pair); err != nil {
+func finishReplace(certFile, keyFile string, pair tls.Certificate) error {
+	if err := pki.SaveKeyPair(certFile, keyFile, pair); err != nil {
 		return err
 	}
-	return os.Remove(filepath.Join(dir, nextFile))
+	return os.Remove(nextFile(certFile))
+}
+
+// LoadKeyPair reads what ReplaceKeyPair wrote, and completes it when it was cut
+// off.
+func LoadKeyPair(certFile, keyFile string) (tls.Certificate, error) {
+	next := nextFile(certFile)
+	pair, err := pki.LoadKeyPair(next, next)
+	switch {
+	case err == nil:
+		return pair, finishReplace(certFile, keyFile, pair)
+	case !errors.Is(err, os.ErrNotExist):
+		return pair, fmt.Errorf("a renewal was cut off: %w", err)
+	}
+	return pki.LoadKeyPair(certFile, keyFile)
 }
 
 // newRequest makes a key and a certificate request for it. The names in a

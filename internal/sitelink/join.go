@@ -33,7 +33,7 @@ type JoinOptions struct {
 // Join makes a key that never leaves the host, joins the site, and writes the
 // identity directory. Nothing is written when the site refuses.
 func Join(ctx context.Context, o JoinOptions) (*adminservice.JoinReply, error) {
-	for _, f := range []string{CertificateFile, KeyFile, nextFile} {
+	for _, f := range []string{CertificateFile, KeyFile, nextFile(CertificateFile)} {
 		if _, err := os.Lstat(filepath.Join(o.Dir, f)); err == nil {
 			return nil, opencmg.Errorf(opencmg.Conflict, "%s holds an identity already: this host has joined. To join again as somebody else, stop the service and remove the directory", o.Dir)
 		} else if !errors.Is(err, os.ErrNotExist) {
@@ -89,5 +89,5 @@ func Join(ctx context.Context, o JoinOptions) (*adminservice.JoinReply, error) {
 	if err := pki.WriteFile(filepath.Join(o.Dir, SiteCAFile), pki.EncodeCertificates(cas[0]), 0o644); err != nil {
 		return nil, err
 	}
-	return reply, saveIdentity(o.Dir, pair)
+	return reply, ReplaceKeyPair(filepath.Join(o.Dir, CertificateFile), filepath.Join(o.Dir, KeyFile), pair)
 }

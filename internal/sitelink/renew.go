@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"path/filepath"
 	"time"
 
 	"github.com/opencmg/opencmg/adminservice"
@@ -70,7 +71,7 @@ func (l *Link) renewCertificate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := saveIdentity(l.cfg.Dir, pair); err != nil {
+	if err := ReplaceKeyPair(filepath.Join(l.cfg.Dir, CertificateFile), filepath.Join(l.cfg.Dir, KeyFile), pair); err != nil {
 		return err
 	}
 	l.cert.Store(&pair)
