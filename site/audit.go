@@ -22,6 +22,7 @@ const (
 	msgOperationEnded = 9410
 	msgOperationFails = 9411
 	msgAlert          = 9420
+	msgKeyReplaced    = 9430
 )
 
 // audit records what the caller did, in the transaction that does it.

@@ -1,6 +1,20 @@
 package site
 
-import "github.com/opencmg/opencmg/adminservice"
+import (
+	"context"
+
+	"github.com/opencmg/opencmg/adminservice"
+)
+
+// Look does one of the regular duties now.
+func (s *Server) Look(ctx context.Context, name string) error {
+	for _, d := range s.duties {
+		if d.name == name {
+			return d.run(ctx)
+		}
+	}
+	panic("there is no duty " + name)
+}
 
 // A RouteEntry is a row of the route table, for tests.
 type RouteEntry struct {

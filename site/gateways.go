@@ -52,6 +52,8 @@ type gatewayRecord struct {
 	Principal string          `json:"principal,omitempty"` // object ID of the server app's principal
 	Addresses []string        `json:"addresses,omitempty"`
 	Machines  []machineRecord `json:"machines,omitempty"`
+
+	Storage storageRecord `json:"storage,omitzero"`
 }
 
 // machineRecord is a machine with the instance number that it was given.
@@ -94,7 +96,7 @@ func (s *Server) gateway(r *record[gatewayRecord]) adminservice.Gateway {
 		Model: v.Model, Environment: v.Environment, TenantID: v.TenantID, SubscriptionID: v.SubscriptionID, ServerAppID: v.ServerAppID,
 		Region: v.Region, ResourceGroup: v.ResourceGroup, Created: r.Created, State: v.State, Error: v.Error, CloudError: v.CloudError, OperationID: v.Operation,
 		CertificateSubject: v.CertificateSubject, CertificateThumbprint: v.Thumbprint, CertificateEnds: v.CertificateEnds, ACME: v.ACME,
-		Configuration: s.publisher.version(r.ID), Addresses: v.Addresses,
+		Configuration: s.publisher.version(r.ID), Addresses: v.Addresses, StorageKeysRotated: v.Storage.KeysRotated,
 	}
 	for _, m := range v.Machines {
 		i := adminservice.Instance{Number: m.Number, Machine: m.ID, Power: m.Power, Health: m.Health}

@@ -153,6 +153,9 @@ func (s *schemas) object(t *testing.T, typ reflect.Type) {
 			required = append(required, f.name)
 		}
 		entry := s.schema(t, f.typ)
+		if f.typ == reflect.TypeFor[opencmg.Environment]() && s.requests[typ] {
+			entry = strings.Replace(entry, "enum: [", "enum: ['', ", 1) // empty: the default
+		}
 		if d := s.docs[f.owner+"."+f.goName]; d != "" {
 			entry += ", description: " + quote(d)
 			if strings.Contains(d, "read only") {
@@ -214,7 +217,6 @@ func (s *schemas) schema(t *testing.T, typ reflect.Type) string {
 		return "$ref: '#/components/schemas/" + typ.Name() + "'"
 	case reflect.String:
 		if list := enums[typ]; list != nil {
-			// Requests may leave it to the default.
 			return "type: string, enum: [" + strings.Join(list, ", ") + "]"
 		}
 		return "type: string"
