@@ -142,7 +142,7 @@ func keyPair(tx *sitedb.Tx, name string, now time.Time, issue func() (tls.Certif
 // serverCertificate issues the certificate that administrators and site
 // systems see.
 func (k *keys) serverCertificate(addresses []string, now time.Time) (tls.Certificate, error) {
-	t := pki.Template{CommonName: "OpenCMG site server " + string(k.site.Code), Server: true, NotAfter: now.Add(identityTerm)}
+	t := pki.Template{CommonName: "OpenCMG site server " + string(k.site.Code), URIs: []string{opencmg.SiteServerURI(k.site.Code)}, Server: true, NotAfter: now.Add(identityTerm)}
 	t.DNSNames, t.IPs = splitHosts(addresses)
 	return k.authority.IssueKeyPair(t, now)
 }

@@ -41,9 +41,9 @@ type ConnectionPointConfig struct {
 	// Connections is the number of tunnel connections to each instance;
 	// default 2.
 	Connections int `yaml:"connections,omitempty"`
-	// Outbound is the way to the gateways; only proxy and
-	// proxyCredentialsFile count there. With a proxy, tunnels use HTTPS.
-	// connectTo counts for siteServer.
+	// Outbound is the way to the gateways and to siteServer; caFile does not
+	// count there. With a proxy, tunnels use HTTPS; siteServer is reached
+	// straight.
 	Outbound OutboundConfig `yaml:"outbound,omitempty"`
 	// ClientCertificates are offered to roles that want a certificate of an
 	// outside PKI.
@@ -141,6 +141,11 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 		Log:      log,
 		Registry: registry,
 		Records:  records,
+	}
+	if len(c.Outbound.ConnectTo) > 0 {
+		if cfg.DialContext, err = c.Outbound.Dialer(log); err != nil {
+			return err
+		}
 	}
 	for _, g := range c.Gateways {
 		t := connpoint.GatewayTarget{Name: g.Name, ServiceName: g.ServiceName, Count: g.Count}
