@@ -38,6 +38,7 @@ const (
 // (bootLabMachine), and then is a gateway.
 type machineRoom struct {
 	logDir   string
+	logLevel string
 	lifeline string   // address; a machine ends with whoever listens there
 	private  []string // addresses of metrics and health, by instance ID
 	programs string   // directory of fetched programs
@@ -51,6 +52,7 @@ type labMachine struct {
 	Ports        map[int]string
 	Private      string
 	LogDir       string
+	LogLevel     string
 	Lifeline     string
 	Programs     string
 }
@@ -59,7 +61,7 @@ type labMachine struct {
 func (m *machineRoom) start(spec labcloud.MachineSpec) (labcloud.MachineProcess, error) {
 	b, err := json.Marshal(labMachine{
 		CustomData: spec.CustomData, Dir: spec.Dir, MetadataAddr: spec.MetadataAddr, Ports: spec.Ports, Private: m.privateOf(spec.InstanceID),
-		LogDir: filepath.Join(m.logDir, machineName(spec.InstanceID)), Lifeline: m.lifeline, Programs: m.programs,
+		LogDir: filepath.Join(m.logDir, machineName(spec.InstanceID)), LogLevel: m.logLevel, Lifeline: m.lifeline, Programs: m.programs,
 	})
 	if err != nil {
 		return nil, err
@@ -131,6 +133,7 @@ func bootLabMachine(ctx context.Context, e *env, args []string) error {
 	}
 	doc.Listen.HTTPS, doc.Listen.TunnelHTTPS, doc.Listen.Probe, doc.Listen.Private = m.Ports[machineHTTPS], m.Ports[machineTunnel], m.Ports[machineProbe], m.Private
 	doc.StateDir, doc.Log.Dir = filepath.Join(m.Dir, "state"), m.LogDir
+	doc.Log.Level = m.LogLevel
 	if b, err = yaml.Marshal(doc); err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func serveLabCloud(ctx context.Context, e *env, args []string) error {
 		return fmt.Errorf("adminSecretFile: %w", err)
 	}
 	stateDir := relativeTo(base, c.StateDir)
-	machines := &machineRoom{logDir: c.MachineLogs, lifeline: c.Lifeline, private: c.MachinePrivate, programs: filepath.Join(stateDir, "programs")}
+	machines := &machineRoom{logDir: c.MachineLogs, logLevel: c.Log.Level, lifeline: c.Lifeline, private: c.MachinePrivate, programs: filepath.Join(stateDir, "programs")}
 	if err := os.MkdirAll(machines.programs, 0o700); err != nil {
 		return fmt.Errorf("stateDir: %w", err)
 	}
