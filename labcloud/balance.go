@@ -377,7 +377,7 @@ func (s *Server) portMapping(c *armCall, d *definition) (*reply, *armError) {
 	o.Result = map[string]any{"inboundNatRulePortMappings": mappings}
 	s.done(o, nil)
 	lb, _, _ := s.find(d.id)
-	return s.accepted(c, o, http.StatusAccepted, nil, asyncStyle{provider: "Microsoft.Network", location: lb.Location, async: true, result: true}), nil
+	return s.accepted(c, o, http.StatusAccepted, nil, asyncStyle{provider: "Microsoft.Network", location: lb.Location, result: true}), nil
 }
 
 // health is the probe's word on a machine: healthy, unhealthy or nothing yet.
