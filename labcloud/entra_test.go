@@ -161,7 +161,9 @@ func TestAssertions(t *testing.T) {
 	ask(assertion(t, key, jose.RS256, good(func(m map[string]any) { m["exp"] = now - 10 }))).aadsts(t, 401, 700024)
 	ask(assertion(t, key, jose.RS256, good(func(m map[string]any) { m["aud"] = "https://elsewhere.example" }))).aadsts(t, 401, 700023)
 	ask("nonsense").aadsts(t, 401, 50027)
-	fed := func(m map[string]any) { m["iss"], m["sub"], m["aud"] = "https://idp.example", "site", "api://AzureADTokenExchange" }
+	fed := func(m map[string]any) {
+		m["iss"], m["sub"], m["aud"] = "https://idp.example", "site", "api://AzureADTokenExchange"
+	}
 	ask(assertion(t, idp, jose.ES256, good(fed))).want(t, 200, "")
 	ask(assertion(t, key, jose.RS256, good(fed))).aadsts(t, 401, 7002131)
 	ask(assertion(t, idp, jose.ES256, good(func(m map[string]any) { fed(m); m["sub"] = "else" }))).aadsts(t, 401, 700213)

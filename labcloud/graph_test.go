@@ -18,8 +18,8 @@ const (
 
 func serverApp(name, uri string) j {
 	return j{"displayName": name, "signInAudience": "AzureADMyOrg", "identifierUris": l{uri}, "isDeviceOnlyAuthSupported": true,
-		"web": j{"homePageUrl": "https://cmg.contoso.example", "redirectUris": l{"http://localhost"}, "implicitGrantSettings": j{"enableIdTokenIssuance": true}},
-		"api": j{"oauth2PermissionScopes": l{j{"id": scopeID, "value": "user_impersonation", "type": "User", "isEnabled": true, "adminConsentDisplayName": "Access", "adminConsentDescription": "Access"}}},
+		"web":                    j{"homePageUrl": "https://cmg.contoso.example", "redirectUris": l{"http://localhost"}, "implicitGrantSettings": j{"enableIdTokenIssuance": true}},
+		"api":                    j{"oauth2PermissionScopes": l{j{"id": scopeID, "value": "user_impersonation", "type": "User", "isEnabled": true, "adminConsentDisplayName": "Access", "adminConsentDescription": "Access"}}},
 		"requiredResourceAccess": l{j{"resourceAppId": graphApp, "resourceAccess": l{j{"id": directoryRead, "type": "Role"}}}}}
 }
 
