@@ -49,7 +49,7 @@ func (s *Server) token(r *http.Request, tenant string, _ int) (any, *entraError)
 	switch form.Get("grant_type") {
 	case "client_credentials":
 		return s.clientCredentials(tenant, form)
-	case grantDeviceCode:
+	case grantDeviceCode, "device_code": // the SDK says it short
 		return s.redeemDeviceCode(tenant, form)
 	case "refresh_token":
 		return s.refresh(tenant, form)
