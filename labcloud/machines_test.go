@@ -569,3 +569,45 @@ func TestRestart(t *testing.T) {
 		}
 	}
 }
+
+// TestRestartDuringDeployment ends the server while the first machine starts;
+// the next one finishes the deployment.
+func TestRestartDuringDeployment(t *testing.T) {
+	dir := t.TempDir()
+	l := newLauncher()
+	starting, gate := make(chan struct{}, 8), make(chan struct{})
+	config := func(cfg *labcloud.Config) {
+		cfg.StateDir = dir
+		cfg.StartMachine = func(spec labcloud.MachineSpec) (labcloud.MachineProcess, error) {
+			starting <- struct{}{}
+			<-gate
+			return l.start(spec)
+		}
+	}
+	c := newCloud(t, config)
+	c.makeGroup()
+	c.put(template(templateOptions{}, nil)).want(t, 201, "")
+	<-starting
+	front := c.frontend(443)
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); c.stop() }()
+	await(t, "closed front ends", func() bool {
+		conn, err := net.Dial("tcp", front)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+	close(gate)
+	<-stopped
+	c = newCloud(t, config)
+	await(t, "the end of the deployment", func() bool {
+		s := field(c.arm("GET", deploymentPath, "2025-04-01", nil).want(t, 200, "").body, "properties", "provisioningState")
+		return s == "Succeeded" || s == "Failed"
+	})
+	d := c.arm("GET", deploymentPath, "2025-04-01", nil)
+	if field(d.body, "properties", "provisioningState") != "Succeeded" || len(c.State().Machines) != 2 {
+		t.Errorf("deployment: %s", d.raw)
+	}
+	await(t, "two healthy machines", func() bool { return c.healthy(2) })
+}
