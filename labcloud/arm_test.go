@@ -2,7 +2,6 @@ package labcloud_test
 
 import (
 	"encoding/base64"
-	"net/http"
 	"strings"
 	"testing"
 
@@ -515,6 +514,13 @@ func TestRoles(t *testing.T) {
 	if a := mine("GET", "/resourcegroups/"+group+"/providers/Microsoft.Authorization/permissions", "2022-04-01", nil).want(t, 200, ""); !contains(a.body, "Microsoft.Authorization/*/Write") {
 		t.Errorf("permissions: %s", a.raw)
 	}
-	c.arm(http.MethodDelete, assign, "2022-04-01", nil).want(t, 200, "")
+	// The role goes with the group, but its deletion can be followed.
+	gone := mine("DELETE", "/resourcegroups/"+group, "2021-04-01", nil).want(t, 202, "")
+	token := c.signIn(limited, "limited", c.hosts.ARMAudiences[0]+"//.default").body["access_token"].(string)
+	for status := 202; status != 200; {
+		if status = c.do("GET", gone.header.Get("Location"), token, nil).status; status >= 400 {
+			t.Fatalf("polling: %d", status)
+		}
+	}
 	mine("GET", "/resourcegroups/"+group, "2021-04-01", nil).want(t, 403, "AuthorizationFailed")
 }
