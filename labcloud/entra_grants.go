@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -233,6 +234,7 @@ func (s *Server) startDeviceCode(r *http.Request, tenant string, _ int) (any, *e
 	if _, fail := s.requested(tenant, r.PostForm); fail != nil {
 		return nil, fail
 	}
+	maps.DeleteFunc(s.st.DeviceCodes, func(_ string, d *deviceCode) bool { return s.cfg.Now().Sub(d.Expires) > time.Hour })
 	d := &deviceCode{Code: rand.Text() + rand.Text(), UserCode: rand.Text()[:9], Tenant: tenant, AppID: a.AppID, Scope: r.PostForm.Get("scope"), Resource: r.PostForm.Get("resource"), Expires: s.cfg.Now().Add(15 * time.Minute)}
 	s.st.DeviceCodes[d.Code] = d
 	s.dirty = true
