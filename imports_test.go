@@ -28,7 +28,7 @@ var ours = map[string][]string{
 	"internal/sitelink":   {".", "pki", "adminservice", "internal/web"},
 	"internal/systemtest": {".", "pki", "adminservice", "internal/web"},
 	"gateway":             {".", "pki", "tunnel", "internal/web", "internal/http1"},
-	"connpoint":           {".", "pki", "tunnel", "internal/web", "internal/http1"},
+	"connpoint":           {".", "pki", "tunnel", "adminservice", "internal/web", "internal/http1"},
 	"mp":                  {".", "pki", "ccm", "sitedb", "internal/web"},
 	"client":              {".", "pki", "ccm"},
 	"cmd/opencmg":         {"*"},

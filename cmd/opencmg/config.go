@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -114,16 +115,21 @@ func listen(key, addr string) (net.Listener, error) {
 
 // serveFlags are the flags of every role.
 type serveFlags struct {
-	config     string
-	withParent bool
+	config        string
+	withParent    bool
+	joinTokenFile string // of roles that register it
 }
 
-// parseServe reads the flags of a role's serve command.
-func parseServe(e *env, words string, args []string) (serveFlags, error) {
+// parseServe reads the flags of a role's serve command; more registers those
+// that not every role has.
+func parseServe(e *env, words string, args []string, more ...func(*serveFlags, *flag.FlagSet)) (serveFlags, error) {
 	var f serveFlags
 	fs := newFlags(e, words)
 	fs.StringVar(&f.config, "config", "", "configuration `file`")
 	fs.BoolVar(&f.withParent, "until-stdin-closes", false, "stop when standard input ends, so that no process outlives the one that started it")
+	for _, register := range more {
+		register(&f, fs)
+	}
 	if err := parseFlags(fs, args, 0); err != nil {
 		return f, err
 	}
@@ -156,12 +162,18 @@ func openRole(e *env, f serveFlags, component string, c roleConfig) (*role, erro
 	if err := loadYAML(f.config, c); err != nil {
 		return nil, err
 	}
-	if err := c.fill(); err != nil {
+	r := &role{base: filepath.Dir(f.config)}
+	var err error
+	if p, ok := c.(interface{ prepare(base string) error }); ok {
+		err = p.prepare(r.base)
+	}
+	if err == nil {
+		err = c.fill()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("configuration file %s: %w", f.config, err)
 	}
-	r := &role{base: filepath.Dir(f.config)}
 	dir, logs := c.common()
-	var err error
 	if r.identity, err = loadIdentity(r.path(dir)); err != nil {
 		return nil, err
 	}

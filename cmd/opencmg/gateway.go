@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"flag"
 	"fmt"
 	"time"
 
@@ -18,7 +19,8 @@ import (
 // comes from the site as published configuration. Relative paths are relative
 // to the file.
 type GatewayConfig struct {
-	// Gateway is the gateway's name at the site. Required.
+	// Gateway is the gateway's name at the site. Required; it and the next
+	// three are left out on a host with a join token, which knows them.
 	Gateway string `yaml:"gateway"`
 	// ServiceName is the DNS name that clients use; the server certificate
 	// must cover it. Required.
@@ -27,8 +29,9 @@ type GatewayConfig struct {
 	Instance int `yaml:"instance"`
 	// Site is the three-character site code. Required.
 	Site opencmg.SiteCode `yaml:"site"`
-	// IdentityDir holds what "opencmg publish" made for this instance:
-	// site-ca.pem, identity.pem and identity.key. Required.
+	// IdentityDir holds what "opencmg publish" made for this instance, or what
+	// the host got when it joined: site-ca.pem, identity.pem and identity.key.
+	// Required.
 	IdentityDir string `yaml:"identityDir"`
 	// StateDir keeps the last published configuration and the revocation
 	// lists. Required; it is made when missing.
@@ -45,7 +48,9 @@ type GatewayConfig struct {
 
 // GatewayListen are the listeners of a gateway instance.
 type GatewayListen struct {
-	// HTTPS takes clients, and tunnels over HTTPS; default ":443".
+	// HTTPS takes clients, and tunnels over HTTPS; default ":443". On a host
+	// that joined, the defaults of HTTPS and Tunnel are the token's ports, ":443"
+	// and ":10140" unless it names others.
 	HTTPS string `yaml:"https,omitempty"`
 	// Tunnel takes tunnels over TCP-TLS; default ":10140" plus the instance.
 	// "off" opens none.
@@ -97,8 +102,18 @@ func setDefault(s *string, value string) {
 func (c *GatewayConfig) common() (string, LogConfig) { return c.IdentityDir, c.Log }
 
 func serveGateway(ctx context.Context, e *env, args []string) error {
-	flags, err := parseServe(e, "gateway serve", args)
+	flags, err := parseServe(e, "gateway serve", args, func(f *serveFlags, fs *flag.FlagSet) {
+		fs.StringVar(&f.joinTokenFile, "join-token-file", "", "`file` that holds a join token of the gateway, - for standard input; default is the environment variable "+joinTokenVariable+". Counts while the host has no identity")
+	})
 	if err != nil {
+		return err
+	}
+	ctx, cancel := flags.context(ctx, e)
+	defer cancel()
+	if err := joinGateway(ctx, e, flags); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	var c GatewayConfig
@@ -146,22 +161,14 @@ func serveGateway(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	var ls gateway.Listeners
-	if ls.HTTPS, err = listen("listen.https", c.Listen.HTTPS); err != nil {
-		return err
-	}
-	if ls.TunnelTCP, err = listen("listen.tunnel", c.Listen.Tunnel); err != nil {
-		return err
-	}
-	if ls.TunnelHTTPS, err = listen("listen.tunnelHTTPS", c.Listen.TunnelHTTPS); err != nil {
+	ls, err := c.Listen.open()
+	if err != nil {
 		return err
 	}
 	if ls.Private, err = listen("listen.private", c.Listen.Private); err != nil {
 		return err
 	}
 	setup.Info("gateway instance started", "service_name", c.ServiceName, "https", c.Listen.HTTPS, "tunnel", c.Listen.Tunnel, "version", version())
-	ctx, cancel := flags.context(ctx, e)
-	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return server.Run(ctx) })
 	g.Go(func() error { return s.Serve(ctx, ls) })

@@ -47,7 +47,7 @@ type env struct {
 func commands() []command {
 	return []command{
 		{words: "lab", args: "[flags]", summary: "run a whole site on this machine and show what it does", run: runLab},
-		{words: "gateway serve", args: "--config FILE", summary: "run one instance of a gateway", run: serveGateway},
+		{words: "gateway serve", args: "--config FILE [--join-token-file FILE]", summary: "run one instance of a gateway", run: serveGateway},
 		{words: "connection-point serve", args: "--config FILE", summary: "run a connection point", run: serveConnectionPoint},
 		{words: "connection-point join", args: "[--site-token-file FILE] [--name NAME] [--dir DIR]", summary: "make this host a connection point of a site", run: runConnectionPointJoin},
 		{words: "mp serve", args: "--config FILE", summary: "run a management point", run: serveManagementPoint},
