@@ -197,6 +197,7 @@ func TestOnlyTheSiteServer(t *testing.T) {
 	}
 	s.Stop()
 	s.UseCertificate(pair)
+	s.Move()
 	s.Start()
 	for _, cfg := range []adminservice.SystemConfig{{SiteCA: s.CA.Certificate()}, {SiteCAThumbprint: pki.Thumbprint(s.CA.Certificate())}} {
 		cfg.URL, cfg.Site = s.URL, site

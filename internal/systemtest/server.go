@@ -16,6 +16,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -105,8 +106,12 @@ func (s *Server) Start() {
 		s.addr = "127.0.0.1:0"
 	}
 	ln, err := net.Listen("tcp", s.addr)
-	if err != nil {
-		s.t.Fatal(err)
+	for deadline := time.Now().Add(20 * time.Second); err != nil; ln, err = net.Listen("tcp", s.addr) {
+		// A connection of somebody else may have got the port meanwhile.
+		if time.Now().After(deadline) {
+			s.t.Fatal(err)
+		}
+		runtime.Gosched()
 	}
 	s.addr = ln.Addr().String()
 	s.URL = "https://" + s.addr
@@ -116,6 +121,9 @@ func (s *Server) Start() {
 	s.mu.Unlock()
 	go srv.ServeTLS(ln, "", "")
 }
+
+// Move makes the next Start choose another address.
+func (s *Server) Move() { s.addr = "" }
 
 // Stop drops the listener and every connection, as a killed process does.
 func (s *Server) Stop() {
