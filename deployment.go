@@ -209,6 +209,7 @@ type CheckState string
 const (
 	CheckPass CheckState = "pass"
 	CheckFail CheckState = "fail"
+	CheckWarn CheckState = "warn" // it works, and somebody should look at it
 	CheckTodo CheckState = "todo" // somebody must do something first, or nobody could look
 )
 

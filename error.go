@@ -19,7 +19,8 @@ const (
 	Unauthorized Kind = "not authenticated" // nobody proved who is calling
 	Forbidden    Kind = "not allowed"       // the caller is known and may not do this
 	NotFound     Kind = "not found"
-	Conflict     Kind = "conflict" // the state does not allow it now
+	Conflict     Kind = "conflict"          // the state does not allow it now
+	Stale        Kind = "changed meanwhile" // by somebody else, since the caller looked
 	TooLarge     Kind = "too large"
 	Unavailable  Kind = "unavailable" // try again later
 	Timeout      Kind = "timed out"

@@ -2,6 +2,7 @@ package opencmg
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -28,8 +29,19 @@ type PublishedConfiguration struct {
 	TokenIssuers     []TokenIssuer               `json:"tokenIssuers,omitempty"`
 	BlockedTokens    []string                    `json:"blockedTokens,omitempty"` // token IDs
 	Tenants          []Tenant                    `json:"tenants,omitempty"`
-	TLS              TLSSettings                 `json:"tls"`
-	Limits           Limits                      `json:"limits"`
+	// Drain lists instances that are about to go: they send their clients to
+	// others, and the load balancer is told to.
+	Drain  []int       `json:"drain,omitempty"`
+	TLS    TLSSettings `json:"tls"`
+	Limits Limits      `json:"limits"`
+	// ServerCertificate is the lower-case hexadecimal SHA-256 thumbprint of the
+	// server authentication certificate that should be in force. An instance
+	// that takes its certificate from a key vault looks there when it has
+	// another one; empty means that nothing is said.
+	ServerCertificate string `json:"serverCertificate,omitempty"`
+	// Challenges are what a certification authority will look for to see that
+	// ServiceName is ours, while a certificate is being obtained.
+	Challenges []ACMEChallenge `json:"challenges,omitempty"`
 }
 
 // A PublishedRole is a site role that internet clients may reach.
@@ -219,6 +231,17 @@ func (c *PublishedConfiguration) Validate() error {
 			return Errorf(Invalid, "published configuration: tenant %s: issuers, authority and resource URI must be set", t.ID)
 		}
 	}
+	if len(c.Challenges) > MaxChallenges {
+		return Errorf(Invalid, "published configuration: challenges: %d are more than %d", len(c.Challenges), MaxChallenges)
+	}
+	for _, ch := range c.Challenges {
+		if err := ch.Validate(); err != nil {
+			return fmt.Errorf("published configuration: %w", err)
+		}
+	}
+	if v := c.ServerCertificate; v != "" && !thumbprintPattern.MatchString(v) {
+		return Errorf(Invalid, "published configuration: serverCertificate %q: must be a SHA-256 thumbprint of 64 lower-case hexadecimal digits", v)
+	}
 	if v := c.TLS.MinVersion; v != "" && v != "1.2" && v != "1.3" {
 		return Errorf(Invalid, "published configuration: tls.minVersion: must be 1.2 or 1.3, is %q", v)
 	}
@@ -227,6 +250,8 @@ func (c *PublishedConfiguration) Validate() error {
 	}
 	return nil
 }
+
+var thumbprintPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // MaxInstances is the largest number of instances of one gateway
 // (cmg-behaviour G1).
@@ -304,6 +329,30 @@ func (e *Endpoint) validate() error {
 		return Errorf(Invalid, "maxContentLength must not be negative")
 	}
 	return nil
+}
+
+// SoftwareUpdatePointEndpoints are what is published of a software update point
+// by default: the web services of Windows Server Update Services and its content
+// (wire.md 1.1 and 10.2).
+func SoftwareUpdatePointEndpoints() []Endpoint {
+	const mib = 1 << 20
+	auth := []AuthMode{AuthPKI, AuthEntra, AuthCCMToken, AuthClientToken}
+	soap := []string{"GET", "HEAD", "POST"}
+	return []Endpoint{
+		{Name: "ClientWebService", Path: "ClientWebService", Auth: auth, Methods: soap, MaxContentLength: 16 * mib},
+		{Name: "SimpleAuthWebService", Path: "SimpleAuthWebService", Auth: auth, Methods: soap, MaxContentLength: mib},
+		{Name: "ReportingWebService", Path: "ReportingWebService", Auth: auth, Methods: soap, MaxContentLength: 16 * mib},
+		{Name: "Content", Path: "Content", Auth: auth, Methods: []string{"GET", "HEAD"}},
+		{Name: "SelfUpdate", Path: "SelfUpdate", Auth: auth, Methods: []string{"GET", "HEAD"}},
+	}
+}
+
+// AdminServiceEndpoints publish the administration service, for administrators
+// with an Entra account (cmg-behaviour 11.5).
+func AdminServiceEndpoints() []Endpoint {
+	return []Endpoint{
+		{Name: "AdminService", Path: "AdminService", Auth: []AuthMode{AuthEntra}, Methods: []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}, MaxContentLength: 4 << 20},
+	}
 }
 
 // ManagementPointEndpoints are the endpoints that switching on "Allow cloud

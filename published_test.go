@@ -64,6 +64,9 @@ func TestPublishedConfigurationValidate(t *testing.T) {
 		{"tenant ID", func(c *opencmg.PublishedConfiguration) { c.Tenants[0].ID = "contoso" }, opencmg.Invalid, "GUID"},
 		{"tenant without issuers", func(c *opencmg.PublishedConfiguration) { c.Tenants[0].Issuers = nil }, opencmg.Invalid, "issuers"},
 		{"TLS 1.1", func(c *opencmg.PublishedConfiguration) { c.TLS.MinVersion = "1.1" }, opencmg.Invalid, "minVersion"},
+		{"server certificate", func(c *opencmg.PublishedConfiguration) { c.ServerCertificate = strings.Repeat("AB", 32) }, opencmg.Invalid, "serverCertificate"},
+		{"too many challenges", func(c *opencmg.PublishedConfiguration) { c.Challenges = make([]opencmg.ACMEChallenge, 101) }, opencmg.Invalid, "more than 100"},
+		{"challenge", func(c *opencmg.PublishedConfiguration) { c.Challenges = []opencmg.ACMEChallenge{{Type: "dns-01"}} }, opencmg.Invalid, "http-01 or tls-alpn-01"},
 		{"CRL policy", func(c *opencmg.PublishedConfiguration) { c.Certificates.CRLUnreachable = "maybe" }, opencmg.Invalid, "crlUnreachable"},
 	} {
 		c := validConfiguration()
@@ -71,6 +74,34 @@ func TestPublishedConfigurationValidate(t *testing.T) {
 		err := c.Validate()
 		if !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: got %v, want a %q error that says %q", tt.name, err, tt.kind, tt.says)
+		}
+	}
+}
+
+func TestChallengeValidate(t *testing.T) {
+	good := opencmg.ACMEChallenge{
+		Type: opencmg.ChallengeHTTP, Domain: "gw.example.com", Token: "to-ken_1", KeyAuthorization: "to-ken_1." + strings.Repeat("a", 43),
+	}
+	if err := good.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		says   string
+		change func(*opencmg.ACMEChallenge)
+	}{
+		{"must be http-01", func(c *opencmg.ACMEChallenge) { c.Type = "HTTP-01" }},
+		{"lower case", func(c *opencmg.ACMEChallenge) { c.Domain = "GW.example.com" }},
+		{"lower case", func(c *opencmg.ACMEChallenge) { c.Domain = "*.example.com" }},
+		{"lower case", func(c *opencmg.ACMEChallenge) { c.Domain = strings.Repeat("a.", 130) + "example" }},
+		{"base64url", func(c *opencmg.ACMEChallenge) { c.Token, c.KeyAuthorization = "", "."+strings.Repeat("a", 43) }},
+		{"base64url", func(c *opencmg.ACMEChallenge) { c.Token, c.KeyAuthorization = "../a", "../a."+strings.Repeat("a", 43) }},
+		{"key authorization", func(c *opencmg.ACMEChallenge) { c.KeyAuthorization = "other." + strings.Repeat("a", 43) }},
+		{"key authorization", func(c *opencmg.ACMEChallenge) { c.KeyAuthorization += "a" }},
+	} {
+		c := good
+		tt.change(&c)
+		if err := c.Validate(); !errors.Is(err, opencmg.Invalid) || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%+v: got %v, want %q", c, err, tt.says)
 		}
 	}
 }

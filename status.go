@@ -61,13 +61,16 @@ type InstanceStatus struct {
 	Certificate     string    `json:"certificate,omitempty"`
 	CertificateEnds time.Time `json:"certificateEnds,omitzero"`
 	TunnelCertEnds  time.Time `json:"tunnelCertificateEnds,omitzero"`
-	Draining        bool      `json:"draining,omitempty"`
-	Connections     int64     `json:"connections"` // of clients, now
-	Held            int64     `json:"held"`        // requests that wait for notification, now
-	InFlight        int64     `json:"inFlight"`
-	Goroutines      int       `json:"goroutines"`
-	MemoryBytes     uint64    `json:"memoryBytes"` // taken from the system
-	CPUSeconds      float64   `json:"cpuSeconds"`  // used since Started
+	// Draining says that the site asked the instance to send its clients away;
+	// Drained, that none of them has a request in flight any more.
+	Draining    bool    `json:"draining,omitempty"`
+	Drained     bool    `json:"drained,omitempty"`
+	Connections int64   `json:"connections"` // of clients, now
+	Held        int64   `json:"held"`        // requests that wait for notification, now
+	InFlight    int64   `json:"inFlight"`
+	Goroutines  int     `json:"goroutines"`
+	MemoryBytes uint64  `json:"memoryBytes"` // taken from the system
+	CPUSeconds  float64 `json:"cpuSeconds"`  // used since Started
 	// Endpoints counts requests and bytes; what goes out to clients is
 	// egress.
 	Endpoints []InstanceTraffic `json:"endpoints,omitempty"`

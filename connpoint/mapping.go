@@ -2,7 +2,6 @@ package connpoint
 
 import (
 	"encoding/json"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -113,7 +112,7 @@ func (p *Mapping) validate() error {
 		return opencmg.Errorf(opencmg.Invalid, "internal: name at least one URL, such as https://mp1.corp.example")
 	}
 	for i, s := range p.Internal {
-		if _, err := parseInternal(s); err != nil {
+		if _, err := opencmg.ParseInternalURL(s); err != nil {
 			return err
 		}
 		if slices.Contains(p.Internal[:i], s) {
@@ -142,23 +141,6 @@ func (p *Mapping) validate() error {
 		return opencmg.Errorf(opencmg.Invalid, "timeouts and limits must not be negative")
 	}
 	return nil
-}
-
-// parseInternal reads an internal root.
-func parseInternal(s string) (*url.URL, error) {
-	u, err := url.Parse(s)
-	if err != nil {
-		return nil, opencmg.Errorf(opencmg.Invalid, "internal %q: %w", s, err)
-	}
-	switch {
-	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
-		return nil, opencmg.Errorf(opencmg.Invalid, "internal %q: must be a URL that starts with http:// or https:// and a host", s)
-	case u.User != nil, u.RawQuery != "", u.Fragment != "":
-		return nil, opencmg.Errorf(opencmg.Invalid, "internal %q: must not have credentials, a query or a fragment", s)
-	case !plainText(u.EscapedPath()):
-		return nil, opencmg.Errorf(opencmg.Invalid, "internal %q: the path is not plain", s)
-	}
-	return u, nil
 }
 
 func plainText(s string) bool {

@@ -93,7 +93,7 @@ func newRole(cfg *Config, p *pool, m Mapping) (*role, error) {
 		r.certificates = &certificateChoice{candidates: cfg.ClientCertificates, roots: cfg.ClientRoots, log: p.log, role: m.Role}
 	}
 	for _, s := range m.Internal {
-		u, err := parseInternal(s)
+		u, err := opencmg.ParseInternalURL(s)
 		if err != nil {
 			return nil, err
 		}

@@ -32,6 +32,7 @@ type snapshot struct {
 	points       map[string]*opencmg.RegisteredConnectionPoint // by connection ID
 	tenants      map[string]*opencmg.Tenant                    // enabled ones, by ID in lower case
 	blocked      map[string]bool                               // token IDs and certificate thumbprints
+	challenges   challenges
 }
 
 // limits are opencmg.Limits with defaults; times are in milliseconds.
@@ -77,6 +78,9 @@ func (s *Server) newSnapshot(cfg *opencmg.PublishedConfiguration) (*snapshot, er
 	}
 	if n.tokens, err = pki.NewTokenVerifier(cfg, s.jwks, s.log); err != nil {
 		return nil, fmt.Errorf("token issuers: %w", err)
+	}
+	if n.challenges, err = newChallenges(cfg.Challenges, time.Now()); err != nil {
+		return nil, fmt.Errorf("challenges: %w", err)
 	}
 	n.match = newMatcher(cfg, n.limits.response, &s.traffic)
 	minVersion := uint16(tls.VersionTLS12)
@@ -167,6 +171,9 @@ func (s *Server) use(n *snapshot) {
 			defer w.mu.Unlock()
 			return w.caller != nil && n.blocks(w.caller)
 		})
+	}
+	if s.cfg.OnConfiguration != nil {
+		s.cfg.OnConfiguration(n.cfg)
 	}
 }
 

@@ -24,15 +24,19 @@ const (
 	protoHTTP2 = "h2"
 )
 
-// serverTLS is the configuration of the client port. Tunnels over HTTPS come
-// in on the same port and tell by ALPN; everything else is a client.
+// serverTLS is the configuration of the client port. Tunnels over HTTPS and a
+// certification authority's checks come in on the same port and tell by ALPN;
+// everything else is a client.
 func (s *Server) serverTLS() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			for _, p := range hello.SupportedProtos {
-				if p == tunnel.ALPNHTTPS || p == tunnel.ALPNTCPTLS {
+				switch p {
+				case tunnel.ALPNHTTPS, tunnel.ALPNTCPTLS:
 					return s.tunnelTLS, nil
+				case pki.ALPNChallenge:
+					return s.snap.Load().challenges.tls(hello.ServerName), nil
 				}
 			}
 			return s.snap.Load().tls, nil
@@ -144,6 +148,8 @@ func (s *Server) serveHTTPS(raw net.Conn) {
 		// Tunnels are not counted as clients and have a watch of their own.
 		c.forget()
 		s.wg.Go(func() { s.serveTunnel(c.tls) })
+	case proto == pki.ALPNChallenge:
+		c.close() // the certificate was all that is asked for (RFC 8737 3)
 	case proto == protoHTTP2:
 		s.serveHTTP2(c)
 	default:

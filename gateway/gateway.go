@@ -66,6 +66,9 @@ type Config struct {
 	// TunnelCertificate is this instance's certificate of the site CA. Its
 	// URI is opencmg.GatewayInstanceURI.
 	TunnelCertificate tls.Certificate
+	// GetTunnelCertificate, if set, returns another one later, for the tunnels
+	// that come then. TunnelCertificate must be set all the same.
+	GetTunnelCertificate func() *tls.Certificate
 	// GetCertificate returns the server authentication certificate, with its
 	// Leaf. It is called for every handshake, so another one may take its
 	// place at any time.
@@ -73,6 +76,10 @@ type Config struct {
 	// StateDir keeps the last published configuration and the CRLs; it must
 	// exist. Empty keeps nothing.
 	StateDir string
+	// OnConfiguration, if set, is called after a published configuration was
+	// put in force, by New too for the one that was kept. It must return at
+	// once and not change the configuration.
+	OnConfiguration func(*opencmg.PublishedConfiguration)
 	// HTTP fetches CRLs and the signing keys of Entra tenants; nil means a
 	// client without a proxy.
 	HTTP *http.Client
@@ -104,6 +111,9 @@ type Listeners struct {
 	// TunnelHTTPS takes tunnels over HTTPS on their own port (documented port
 	// 10124 + instance).
 	TunnelHTTPS net.Listener
+	// HTTP takes plain HTTP: it answers http-01 challenges and sends everybody
+	// else to HTTPS.
+	HTTP net.Listener
 	// Private serves /metrics, /livez, /readyz and /explain. Never expose it
 	// to the internet.
 	Private net.Listener
@@ -141,6 +151,7 @@ type Server struct {
 	traffic     trafficTable
 	records     *web.Records
 
+	serving  atomic.Bool
 	draining atomic.Bool
 	closing  chan struct{}  // closed when accepting ends
 	clients  sync.WaitGroup // client connections
@@ -191,6 +202,10 @@ func New(cfg Config) (*Server, error) {
 	s.tunnelTLS = pki.TunnelServerTLS(cfg.SiteCA, cfg.TunnelCertificate, cfg.Site)
 	s.tunnelTLS.NextProtos = []string{tunnel.ALPNTCPTLS, tunnel.ALPNHTTPS}
 	s.tunnelTLS.DynamicRecordSizingDisabled = true
+	if get := cfg.GetTunnelCertificate; get != nil {
+		s.tunnelTLS.Certificates = nil
+		s.tunnelTLS.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return get(), nil }
+	}
 	s.edgeTLS = s.serverTLS()
 	s.http2 = s.newHTTP2()
 	s.snap.Store(s.emptySnapshot())
@@ -220,6 +235,24 @@ func (s *Server) Ready() error {
 		return errors.New("no published configuration yet: no connection point has delivered one")
 	}
 	return s.roster.ready()
+}
+
+// Healthy returns nil while it makes sense to send clients here: the instance
+// accepts connections and has a server certificate. Tunnels do not matter: with
+// the site's line down every instance would be unhealthy, and a load balancer
+// or a cloud that then takes all of them out of service, or replaces them,
+// makes it worse. [Server.Ready] asks for more.
+func (s *Server) Healthy() error {
+	if s.draining.Load() {
+		return errors.New("the instance is shutting down")
+	}
+	if !s.serving.Load() {
+		return errors.New("the instance does not accept connections yet")
+	}
+	if cert, err := s.cfg.GetCertificate(&tls.ClientHelloInfo{ServerName: s.cfg.ServiceName}); err != nil || cert == nil {
+		return errors.New("there is no server certificate")
+	}
+	return nil
 }
 
 // Serve accepts clients and tunnels until ctx ends, then drains: it stops
@@ -259,9 +292,17 @@ func (s *Server) Serve(ctx context.Context, l Listeners) error {
 			}
 		})
 	}
+	if l.HTTP != nil {
+		s.wg.Go(func() {
+			if err := s.servePlain(l.HTTP); err != nil {
+				stop(fmt.Errorf("plain HTTP listener: %w", err))
+			}
+		})
+	}
 	listen(l.HTTPS, &s.clients, s.serveHTTPS)
 	listen(l.TunnelTCP, &s.wg, s.serveTunnelTCP)
 	listen(l.TunnelHTTPS, &s.wg, s.serveTunnelTCP)
+	s.serving.Store(true)
 	s.log.Info("instance started", "component", componentService, "address", l.HTTPS.Addr().String(), "configuration", s.snap.Load().version())
 	<-ctx.Done()
 

@@ -142,6 +142,7 @@ type testInstance struct {
 	addr     string // of HTTPS
 	tunnel   string // of TCP-TLS
 	private  string
+	plain    string // plain HTTP
 	stateDir string
 	stop     func() // ends it and waits
 	logs     *logBuffer
@@ -215,8 +216,9 @@ func startInstance(t testing.TB, o instanceOptions) *testInstance {
 	if o.network == "tcp6" {
 		network, host = "tcp6", "[::1]:0"
 	}
-	l := gateway.Listeners{HTTPS: listen(network, host), TunnelTCP: listen("tcp4", "127.0.0.1:0"), Private: listen("tcp4", "127.0.0.1:0")}
+	l := gateway.Listeners{HTTPS: listen(network, host), TunnelTCP: listen("tcp4", "127.0.0.1:0"), Private: listen("tcp4", "127.0.0.1:0"), HTTP: listen("tcp4", "127.0.0.1:0")}
 	in.addr, in.tunnel, in.private = l.HTTPS.Addr().String(), l.TunnelTCP.Addr().String(), l.Private.Addr().String()
+	in.plain = l.HTTP.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, l) }()

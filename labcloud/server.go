@@ -1,20 +1,24 @@
-// Package labcloud stands in for Microsoft Entra ID on loopback: discovery,
-// signing keys and access tokens of several tenants, with the claims that
-// Entra writes (wire.md 2.3). It is an environment for labs and tests. It
-// shares no code with what it tests, and it must never face a network.
+// Package labcloud stands in on loopback for the parts of Azure and Microsoft
+// Entra ID that a gateway's deployment needs: tokens, Graph, Resource Manager,
+// Key Vault, blob storage, instance metadata, a load balancer, and scale sets
+// whose machines are real processes. It is an environment for labs and tests.
+// It shares no code with what it tests, and it must never face a network.
 //
-// The URLs below the base are Entra's own:
+// All services answer on one TLS listener and are told apart by the Host
+// header ([Hosts]); a host that is none of them, such as a loopback address,
+// gets Entra and the lab's own paths. The files, by service:
 //
-//	/<tenant>/v2.0/.well-known/openid-configuration   discovery, version 2
-//	/<tenant>/.well-known/openid-configuration        discovery, version 1
-//	/<tenant>/discovery/v2.0/keys  /discovery/keys    JSON web key set
-//	/<tenant>/oauth2/v2.0/token    /oauth2/token      tokens, client_credentials only
-//	/lab/token  /lab/rotate  /lab/device              for the lab; see admin.go
+//	entra.go, entra_grants.go, token.go    discovery, keys, sign-in, tokens
+//	graph*.go                              applications, principals, consent, delta queries
+//	arm*.go                                Resource Manager: groups, checks, deployments, resources
+//	vault.go, blob*.go                     the data planes of Key Vault and blob storage
+//	machines.go, metadata.go, balance.go   processes, what they read at boot, what reaches them
+//	state.go, fault.go, admin.go           what survives, what can be broken, the lab's own way in
 //
-// The OpenID Connect side is github.com/zitadel/oidc's server (oidc.go). A
-// device signs in with its device ID and a secret where a real one uses its
-// workplace-join certificate: that exchange belongs to Windows and is not
-// rebuilt here.
+// It is strict where Azure is: unknown or misplaced properties, wrong types and
+// names out of rule are refused in Azure's error shape, an api-version is
+// needed and must be known, tokens are checked with their audience, and a long
+// operation takes at least two polls. What it does not know it refuses.
 package labcloud
 
 import (
@@ -30,25 +34,63 @@ import (
 	"time"
 )
 
-// Config describes a [Server].
+// Config describes a [Server]. Tenants are needed; without Subscriptions there
+// is no Resource Manager to speak of, only Entra and Graph.
 type Config struct {
 	// BaseURL is what discovery documents and version 2 issuers start with,
-	// without a slash at the end. Empty means https:// and the address that
-	// Serve listens on.
+	// without a slash at the end. Empty means https:// and Hosts.Login, or, if
+	// Hosts is empty too, the address that Serve listens on.
 	BaseURL string
-	// Certificate is the server's own for TLS. Serve needs it; Handler does
-	// not.
-	Certificate tls.Certificate
-	Tenants     []Tenant
-	Apps        []App
-	Devices     []Device
+	// Hosts are the host names of the services. Empty means LabHosts, but with
+	// Entra at BaseURL or the listener's address and with the public cloud's
+	// version 1 issuer.
+	Hosts Hosts
+	// Certificate is the server's own for TLS, for all of Hosts. Serve needs
+	// it; Handler does not.
+	Certificate   tls.Certificate
+	Tenants       []Tenant
+	Subscriptions []Subscription
+	Apps          []App
+	Devices       []Device
+	Users         []User
+	Groups        []Group
+	// Regions that the subscriptions offer; empty means a built-in list.
+	Regions []Region
 	// AdminSecret opens the /lab/ paths. Empty closes them.
 	AdminSecret string
 	// Lifetime of issued tokens; 0 means one hour.
 	Lifetime time.Duration
+	// RetryAfter is what long operations ask clients to wait between polls; 0
+	// means 10 ms. Below a second it goes out as x-ms-retry-after-ms.
+	RetryAfter time.Duration
+	// MinPolls is the poll with which a long operation ends at the earliest; 2
+	// if less.
+	MinPolls int
+	// StateDir keeps state, blobs and the machines' directories across
+	// restarts. Empty means a temporary directory that goes with the server.
+	StateDir string
+	// StartMachine starts the process that is a virtual machine; nil makes
+	// machines of paper. It is called off the request path and may block.
+	StartMachine func(MachineSpec) (MachineProcess, error)
+	// AdoptMachine takes over a process that an earlier server with the same
+	// StateDir started, or reports that it is not alive.
+	AdoptMachine func(pid int, spec MachineSpec) (MachineProcess, bool)
+	// LeaveMachines lets machines run on when the server ends, to be adopted
+	// by the next one. Otherwise they are killed.
+	LeaveMachines bool
+	// Frontends fixes the loopback address at which a public port of the first
+	// public IP address is reached, by port. Other ports get free addresses.
+	Frontends map[int]string
+	// ProbeInterval is the load balancer's; 0 means 250 ms.
+	ProbeInterval time.Duration
+	// Observe, if set, gets every body that Graph and Resource Manager receive,
+	// as sent, before it is decoded. The kind is "template" for a template,
+	// "graph." and a word such as createApplication, or "arm." and the resource
+	// type or action in lower case. It may be called by several goroutines.
+	Observe func(kind string, body []byte)
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
-	// Log gets one record for each token; nil discards.
+	// Log gets one record for each request and each token; nil discards.
 	Log *slog.Logger
 }
 
@@ -56,46 +98,64 @@ type Config struct {
 type Tenant struct {
 	ID   string // GUID, in lower case
 	Name string
-	// V1Issuer is the iss of version 1 tokens; empty means
-	// https://sts.windows.net/<ID>/, as in Entra.
+	// Domain is the initial domain; empty means lab.example.
+	Domain string
+	// V1Issuer is the iss of version 1 tokens; empty means Hosts.STS and the
+	// ID.
 	V1Issuer string
 }
 
-// An App is an app registration that tokens can be asked for.
-type App struct {
-	Tenant      string // tenant ID
-	ID          string // application (client) ID
-	ResourceURI string // what clients ask tokens for, and their aud
-	// TokenVersion is 1 (default) or 2, the resource's choice in Entra.
-	TokenVersion int
-	// Secret lets the app itself sign in; empty forbids that.
-	Secret string
-}
-
-// A Device is a device registered in a tenant.
-type Device struct {
-	Tenant   string `json:"tenant"`
-	ID       string `json:"id"`       // device ID, a GUID
-	ObjectID string `json:"objectId"` // oid; empty means ID
-	Secret   string `json:"secret"`
+// A Subscription is one Azure subscription.
+type Subscription struct {
+	ID     string // GUID
+	Tenant string // tenant ID
+	Name   string
+	// Owners are the object IDs or application IDs that own it; everyone else
+	// needs a role assignment. Empty lets everybody do everything.
+	Owners []string
+	// Limits are quotas by usage name, such as cores or standardAv2Family;
+	// those not named are 100.
+	Limits map[string]int
+	// Unregistered are resource providers not yet registered.
+	Unregistered []string
 }
 
 // A Server is a running stand-in. Its methods may be called by many goroutines
 // at once.
 type Server struct {
-	cfg  Config
-	keys keySet
+	cfg   Config
+	hosts Hosts
+	keys  keySet
 
-	// mu guards what can change after New.
+	// mu guards what can change after New and is not in the state. It may be
+	// taken while world is held, never the other way round.
 	mu      sync.RWMutex
 	base    string
 	devices map[string]Device // by lower-case tenant + "/" + ID
+	// setLocks let works on one scale set's machines take turns; by its key.
+	// They are taken before world and held while machines start and stop.
+	setLocks map[string]*sync.Mutex
+
+	// world guards the state below and everything reached from it. No call
+	// out of the process is made while it is held.
+	world     sync.Mutex
+	st        *state
+	dirty     bool
+	dirName   string
+	minders   map[string]*minder   // by machine ID (VMID)
+	listeners map[string]*frontend // by frontend key
+
+	// ctx ends when the server closes; wg counts everything it started.
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
 
 	tenants map[string]Tenant
 	handler http.Handler
 }
 
-// New checks the configuration and makes a first signing key.
+// New checks the configuration and reads the state, or makes a first signing
+// key. Machines of an earlier server are adopted by Serve.
 func New(c Config) (*Server, error) {
 	if c.Lifetime <= 0 {
 		c.Lifetime = time.Hour
@@ -106,7 +166,28 @@ func New(c Config) (*Server, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: c, base: strings.TrimSuffix(c.BaseURL, "/"), devices: map[string]Device{}, tenants: map[string]Tenant{}}
+	if c.RetryAfter <= 0 {
+		c.RetryAfter = 10 * time.Millisecond
+	}
+	if c.ProbeInterval <= 0 {
+		c.ProbeInterval = 250 * time.Millisecond
+	}
+	c.MinPolls = max(c.MinPolls, 2)
+	if len(c.Regions) == 0 {
+		c.Regions = regions()
+	}
+	s := &Server{cfg: c, hosts: c.Hosts, base: strings.TrimSuffix(c.BaseURL, "/"), devices: map[string]Device{}, tenants: map[string]Tenant{},
+		setLocks: map[string]*sync.Mutex{}, minders: map[string]*minder{}, listeners: map[string]*frontend{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	sts := "https://sts.windows.net"
+	if s.hosts.Login == "" {
+		s.hosts = LabHosts()
+	} else {
+		sts = "https://" + s.hosts.STS
+		if s.base == "" {
+			s.base = "https://" + s.hosts.Login
+		}
+	}
 	if len(c.Tenants) == 0 {
 		return nil, errors.New("lab cloud: at least one tenant is needed")
 	}
@@ -116,16 +197,19 @@ func New(c Config) (*Server, error) {
 			return nil, fmt.Errorf("lab cloud: tenant ID %q: must be a GUID", t.ID)
 		}
 		if t.V1Issuer == "" {
-			t.V1Issuer = "https://sts.windows.net/" + t.ID + "/"
+			t.V1Issuer = sts + "/" + t.ID + "/"
+		}
+		if t.Domain == "" {
+			t.Domain = "lab.example"
 		}
 		if _, dup := s.tenants[t.ID]; dup {
 			return nil, fmt.Errorf("lab cloud: tenant %s is configured twice", t.ID)
 		}
 		s.tenants[t.ID] = t
 	}
-	for _, a := range c.Apps {
-		if _, ok := s.tenants[strings.ToLower(a.Tenant)]; !ok {
-			return nil, fmt.Errorf("lab cloud: app %s: tenant %q is not configured", a.ID, a.Tenant)
+	for _, sub := range c.Subscriptions {
+		if _, ok := s.tenants[strings.ToLower(sub.Tenant)]; !ok || !isGUID(sub.ID) {
+			return nil, fmt.Errorf("lab cloud: subscription %q: must be a GUID, and its tenant %q must be configured", sub.ID, sub.Tenant)
 		}
 	}
 	for _, d := range c.Devices {
@@ -133,7 +217,10 @@ func New(c Config) (*Server, error) {
 			return nil, err
 		}
 	}
-	if err := s.keys.rotate(); err != nil {
+	if err := s.load(); err != nil {
+		return nil, err
+	}
+	if err := s.seed(); err != nil {
 		return nil, err
 	}
 	s.handler = s.routes()
@@ -157,8 +244,8 @@ func (s *Server) AddDevice(d Device) error {
 	return nil
 }
 
-// BaseURL returns what the stand-in's URLs start with. It is empty until Serve
-// when the configuration names none.
+// BaseURL returns what Entra's URLs start with. It is empty until Serve when
+// the configuration names neither it nor Hosts.
 func (s *Server) BaseURL() string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -178,14 +265,32 @@ func (s *Server) Issuers(tenant string) []string {
 
 // RotateKey signs with a new key from now on. The key before it stays
 // published for the tokens it signed; older ones are dropped.
-func (s *Server) RotateKey() error { return s.keys.rotate() }
+func (s *Server) RotateKey() error {
+	if err := s.keys.rotate(); err != nil {
+		return err
+	}
+	s.world.Lock()
+	defer s.world.Unlock()
+	return s.save()
+}
 
-// Handler returns the stand-in for a server of the caller's own; Config.BaseURL
-// must be set for it.
+// Handler returns the stand-in for a server of the caller's own, who must call
+// Close at the end; Config.BaseURL or Hosts must be set for it. Machines of an
+// earlier server are not adopted that way.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// Serve answers TLS connections on ln until ctx ends, then waits up to two
-// seconds for requests in flight.
+// Close stops machines (unless Config.LeaveMachines), front ends and work in
+// progress and waits for them. Serve calls it.
+func (s *Server) Close() error {
+	s.cancel()
+	s.closeFrontends()
+	s.wg.Wait()
+	return s.closeState()
+}
+
+// Serve adopts or restarts the machines of an earlier server, continues its
+// deployments, and answers TLS connections on ln until ctx ends; then it waits
+// up to two seconds for requests in flight and closes the server.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	s.mu.Lock()
 	if s.base == "" {
@@ -196,12 +301,13 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		Handler:           s.handler,
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{s.cfg.Certificate}, MinVersion: tls.VersionTLS12},
 		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      30 * time.Second,
+		ReadTimeout:       5 * time.Minute,
+		WriteTimeout:      5 * time.Minute,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 	}
+	s.resume()
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
@@ -215,27 +321,19 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if !stop() {
 		<-stopped
 	}
+	closeErr := s.Close()
 	if errors.Is(err, http.ErrServerClosed) && ctx.Err() != nil {
-		return nil
+		return closeErr
 	}
 	return fmt.Errorf("lab cloud: serve: %w", err)
 }
 
-// routes maps Entra's URLs to one OpenID Connect server for each tenant and
-// version.
-func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
-	for id := range s.tenants {
-		v1, v2 := s.provider(id, 1), s.provider(id, 2)
-		prefix := "/" + id
-		for _, p := range []string{"/discovery/v2.0/keys", "/oauth2/v2.0/token"} {
-			mux.Handle(prefix+p, http.StripPrefix(prefix, v2))
-		}
-		mux.Handle(prefix+"/v2.0/", http.StripPrefix(prefix+"/v2.0", v2))
-		mux.Handle(prefix+"/", http.StripPrefix(prefix, v1))
-	}
-	mux.Handle("POST /lab/token", s.admin(s.adminToken))
-	mux.Handle("POST /lab/rotate", s.admin(s.adminRotate))
-	mux.Handle("POST /lab/device", s.admin(s.adminDevice))
-	return http.MaxBytesHandler(mux, 64<<10)
+// spawn runs f as work of the server, which waits for it when it closes. f must
+// end soon after s.ctx does.
+func (s *Server) spawn(f func()) {
+	s.wg.Add(1)
+	go func() {
+		defer s.wg.Done()
+		f()
+	}()
 }

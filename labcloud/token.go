@@ -3,11 +3,13 @@ package labcloud
 import (
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -139,7 +141,51 @@ func (s *Server) issuer(tenant string, version int) string {
 	if t, ok := s.tenants[tenant]; ok {
 		return t.V1Issuer
 	}
-	return "https://sts.windows.net/" + tenant + "/"
+	return "https://sts.windows.net/" + tenant + "/" // of a tenant that is not ours
+}
+
+// A caller is who a token speaks for.
+type caller struct {
+	Tenant, ObjectID, AppID string
+	UPN                     string // of a user
+	Scopes, Roles           []string
+}
+
+var (
+	errTokenExpired  = errors.New("the access token has expired")
+	errTokenAudience = errors.New("the access token is for another audience")
+)
+
+// validate checks a bearer token as a resource does whose audiences these are:
+// signature, time, tenant, issuer, audience.
+func (s *Server) validate(token string, audiences ...string) (*caller, error) {
+	c, err := s.keys.verify(token)
+	if err != nil {
+		return nil, fmt.Errorf("the access token is invalid: %w", err)
+	}
+	tid, now := text(c, "tid"), float64(s.cfg.Now().Unix())
+	if nbf, _ := number(c["nbf"]); now < nbf-300 {
+		return nil, errors.New("the access token is not yet valid")
+	}
+	if exp, _ := number(c["exp"]); now >= exp {
+		return nil, errTokenExpired
+	}
+	version := 1
+	if text(c, "ver") == "2.0" {
+		version = 2
+	}
+	if _, ok := s.tenants[tid]; !ok || text(c, "iss") != s.issuer(tid, version) {
+		return nil, errors.New("the access token is from the wrong issuer")
+	}
+	aud := strings.TrimRight(text(c, "aud"), "/")
+	if !slices.ContainsFunc(audiences, func(a string) bool { return strings.EqualFold(strings.TrimRight(a, "/"), aud) }) {
+		return nil, fmt.Errorf("%w: %s", errTokenAudience, aud)
+	}
+	out := &caller{Tenant: tid, ObjectID: text(c, "oid"), AppID: text(c, "appid") + text(c, "azp"), UPN: text(c, "upn"), Scopes: strings.Fields(text(c, "scp"))}
+	for _, r := range list(c, "roles") {
+		out.Roles = append(out.Roles, r.(string))
+	}
+	return out, nil
 }
 
 // A keySet holds the signing key and the published keys, newest first.
@@ -176,6 +222,49 @@ func (ks *keySet) rotate() error {
 	ks.keys = append([]signingKey{k}, ks.keys...)
 	ks.keys = ks.keys[:min(len(ks.keys), publishedKeys)]
 	return nil
+}
+
+// A storedKey is a signing key in the state.
+type storedKey struct {
+	ID  string
+	DER []byte // PKCS#1
+}
+
+func (ks *keySet) stored() []storedKey {
+	ks.mu.RLock()
+	defer ks.mu.RUnlock()
+	var out []storedKey
+	for _, k := range ks.keys {
+		out = append(out, storedKey{k.id, x509.MarshalPKCS1PrivateKey(k.key)})
+	}
+	return out
+}
+
+func (ks *keySet) restore(keys []storedKey) error {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	for _, k := range keys {
+		key, err := x509.ParsePKCS1PrivateKey(k.DER)
+		if err != nil {
+			return fmt.Errorf("lab cloud: state: signing key: %w", err)
+		}
+		ks.keys = append(ks.keys, signingKey{k.ID, key})
+	}
+	return nil
+}
+
+// verify checks a token's signature and returns its claims.
+func (ks *keySet) verify(token string) (map[string]any, error) {
+	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256})
+	if err != nil {
+		return nil, err
+	}
+	payload, err := jws.Verify(&jose.JSONWebKeySet{Keys: ks.public()})
+	if err != nil {
+		return nil, err
+	}
+	var claims map[string]any
+	return claims, json.Unmarshal(payload, &claims)
 }
 
 func (ks *keySet) public() []jose.JSONWebKey {

@@ -242,15 +242,11 @@ func (a *Authority) Save(dir, name string) error {
 	if err != nil {
 		return fmt.Errorf("save authority %s: %w", name, err)
 	}
-	pair := tls.Certificate{PrivateKey: a.key}
-	for _, c := range a.chain {
-		pair.Certificate = append(pair.Certificate, c.Raw)
-	}
 	path := filepath.Join(dir, name)
 	if err := WriteFile(path+".revoked", state, 0o644); err != nil {
 		return err
 	}
-	return SaveKeyPair(path+".pem", path+".key", pair)
+	return SaveKeyPair(path+".pem", path+".key", a.pair())
 }
 
 // LoadAuthority reads what [Authority.Save] wrote. The error is [os.ErrNotExist]
@@ -265,17 +261,9 @@ func LoadAuthority(dir, name string) (*Authority, error) {
 	if err != nil {
 		return nil, opencmg.Errorf(opencmg.Invalid, "load authority: %v", err)
 	}
-	key, ok := pair.PrivateKey.(crypto.Signer)
-	if !ok || !pair.Leaf.IsCA {
-		return nil, opencmg.Errorf(opencmg.Invalid, "load authority: %s.pem is not the certificate of a CA", path)
-	}
-	a := &Authority{key: key}
-	for _, der := range pair.Certificate {
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, opencmg.Errorf(opencmg.Invalid, "load authority: %s.pem: %w", path, err)
-		}
-		a.chain = append(a.chain, c)
+	a, err := authorityOf(pair)
+	if err != nil {
+		return nil, opencmg.Errorf(opencmg.Invalid, "load authority: %s.pem: %w", path, err)
 	}
 	data, err := os.ReadFile(path + ".revoked")
 	if err != nil {

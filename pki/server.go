@@ -3,8 +3,6 @@ package pki
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -14,7 +12,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,6 +44,19 @@ func LoadServerCertificate(files ServerFiles, now time.Time) (tls.Certificate, e
 		return tls.Certificate{}, err
 	}
 	return content.load(files, now)
+}
+
+// ParseServerPFX reads and checks a server certificate like
+// [LoadServerCertificate], from the bytes of a PFX.
+func ParseServerPFX(pfx, password []byte, serviceName string, now time.Time) (tls.Certificate, error) {
+	key, certs, err := parsePFX(pfx, password)
+	if err == nil {
+		var cert tls.Certificate
+		if cert, err = checkServerCertificate(key, certs, serviceName, now); err == nil {
+			return cert, nil
+		}
+	}
+	return tls.Certificate{}, fmt.Errorf("server certificate: %w", err)
 }
 
 // serverContent is what is in the files.
@@ -161,56 +171,22 @@ func parsePEMPair(certPEM, keyPEM []byte, files ServerFiles) (crypto.Signer, []*
 }
 
 // checkServerCertificate checks what clients will check, and what they can not
-// tell us.
+// tell us. The checks themselves are in servercheck.go.
 func checkServerCertificate(key crypto.Signer, certs []*x509.Certificate, serviceName string, now time.Time) (tls.Certificate, error) {
-	var leaf *x509.Certificate
-	for _, c := range certs {
-		if pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); ok && pub.Equal(c.PublicKey) {
-			leaf = c
-			break
-		}
+	leaf, f := leafOf(key, certs)
+	if f != nil {
+		return tls.Certificate{}, f.err()
 	}
-	if leaf == nil {
-		return tls.Certificate{}, opencmg.Errorf(opencmg.Invalid, "the private key belongs to none of the %d certificates (first: %s): give the key that the certificate was requested with", len(certs), describe(certs[0]))
-	}
-	switch pub := leaf.PublicKey.(type) {
-	case *rsa.PublicKey:
-		if n := pub.N.BitLen(); n != 2048 && n != 4096 {
-			return tls.Certificate{}, opencmg.Errorf(opencmg.Invalid, "%s has an RSA key of %d bits: request one with 2048 or 4096 bits", describe(leaf), n)
-		}
-	case *ecdsa.PublicKey:
-		if n := pub.Curve.Params().BitSize; n != 256 && n != 384 {
-			return tls.Certificate{}, opencmg.Errorf(opencmg.Invalid, "%s has a key on curve %s: request one on P-256 or P-384", describe(leaf), pub.Curve.Params().Name)
-		}
-	default:
-		return tls.Certificate{}, opencmg.Errorf(opencmg.Invalid, "%s has a %s key, which clients do not take: request RSA 2048 or 4096, or ECDSA P-256 or P-384", describe(leaf), leaf.PublicKeyAlgorithm)
-	}
-	if !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) {
-		return tls.Certificate{}, opencmg.Errorf(opencmg.Invalid, "%s lacks the extended key usage server authentication (1.3.6.1.5.5.7.3.1): request it from a web server template", describe(leaf))
-	}
-	chain := []*x509.Certificate{leaf}
-	for cert := leaf; !selfIssued(cert) && len(chain) <= len(certs); {
-		issuer := findIssuer(cert, certs)
-		if issuer == nil {
-			break
-		}
-		chain = append(chain, issuer)
-		cert = issuer
-	}
-	for _, c := range chain {
-		if now.After(c.NotAfter) {
-			return tls.Certificate{}, opencmg.Errorf(opencmg.Invalid, "%s expired at %s: renew it", describe(c), c.NotAfter.UTC().Format(time.RFC3339))
-		}
-		if now.Before(c.NotBefore) {
-			return tls.Certificate{}, opencmg.Errorf(opencmg.Invalid, "%s is valid from %s on only: check this machine's clock, or wait", describe(c), c.NotBefore.UTC().Format(time.RFC3339))
-		}
-	}
-	if len(chain) == 1 && !selfIssued(leaf) {
-		return tls.Certificate{}, opencmg.Errorf(opencmg.Invalid, "the certificate of %q, which issued %s, is missing: clients could not build the chain; export again with all certificates in the path, or append it to the PEM file", leaf.Issuer, describe(leaf))
-	}
-	if serviceName != "" {
-		if err := leaf.VerifyHostname(serviceName); err != nil {
-			return tls.Certificate{}, opencmg.Errorf(opencmg.Invalid, "%s does not cover the service name %s (it covers %q as subject alternative names): request one that does, or change the service name: %w", describe(leaf), serviceName, leaf.DNSNames, err)
+	chain := chainOf(leaf, certs)
+	for _, check := range []func() *fault{
+		func() *fault { return checkKey(leaf) },
+		func() *fault { return checkUsage(leaf) },
+		func() *fault { return checkValidity(chain, now) },
+		func() *fault { return checkIssuer(chain) },
+		func() *fault { return checkName(leaf, serviceName) },
+	} {
+		if f := check(); f != nil {
+			return tls.Certificate{}, f.err()
 		}
 	}
 	out := tls.Certificate{PrivateKey: key, Leaf: leaf}
@@ -220,15 +196,6 @@ func checkServerCertificate(key crypto.Signer, certs []*x509.Certificate, servic
 		}
 	}
 	return out, nil
-}
-
-func findIssuer(cert *x509.Certificate, in []*x509.Certificate) *x509.Certificate {
-	for _, c := range in {
-		if string(c.RawSubject) == string(cert.RawIssuer) && cert.CheckSignatureFrom(c) == nil {
-			return c
-		}
-	}
-	return nil
 }
 
 // A ServerCertificate follows the files of a server certificate. It is safe for

@@ -121,8 +121,8 @@ func (db *DB) RegisterClient(ctx context.Context, r Registration) (client Client
 			c.ID = newClientID()
 		}
 		client = c
-		return tx.exec(`INSERT INTO clients (netbios_name, fqdn, agent_version, approval, auth, tenant_id, device_id, subject, thumbprint, signing_key, signing_cert, encryption_cert, registered, changed, last_seen, id)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, c.columns(tx.now)...)
+		return tx.exec(`INSERT INTO clients (netbios_name, fqdn, agent_version, approval, auth, tenant_id, device_id, subject, thumbprint, signing_key, signing_cert, encryption_cert, registered, changed, last_seen, search_text, id)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, c.columns(tx.now)...)
 	})
 	return client, outcome, err
 }
@@ -148,7 +148,7 @@ func (tx *Tx) replaceClient(known, c Client, stored *Client) error {
 		}
 	}
 	*stored = c
-	return tx.exec(`UPDATE clients SET netbios_name = ?, fqdn = ?, agent_version = ?, approval = ?, auth = ?, tenant_id = ?, device_id = ?, subject = ?, thumbprint = ?, signing_key = ?, signing_cert = ?, encryption_cert = ?, registered = ?, changed = ?, last_seen = ?
+	return tx.exec(`UPDATE clients SET netbios_name = ?, fqdn = ?, agent_version = ?, approval = ?, auth = ?, tenant_id = ?, device_id = ?, subject = ?, thumbprint = ?, signing_key = ?, signing_cert = ?, encryption_cert = ?, registered = ?, changed = ?, last_seen = ?, search_text = ?
 		WHERE id = ?`, c.columns(tx.now)...)
 }
 
@@ -165,7 +165,7 @@ func (c *Client) columns(now time.Time) []any {
 		encryption = c.Encryption.Raw
 	}
 	return []any{c.NetBIOSName, c.FQDN, c.AgentVersion, int(c.Approval), string(c.Auth), c.TenantID, c.DeviceID, c.Subject, c.Thumbprint,
-		KeyID(c.Signing), c.Signing.Raw, encryption, micros(c.Registered), micros(now), micros(c.LastSeen), string(c.ID)}
+		KeyID(c.Signing), c.Signing.Raw, encryption, micros(c.Registered), micros(now), micros(c.LastSeen), searchText(c.NetBIOSName, c.FQDN, c.ID), string(c.ID)}
 }
 
 // ApproveClient sets the approval of a client.
@@ -187,22 +187,9 @@ func (db *DB) RemoveClient(ctx context.Context, id opencmg.ClientID) error {
 	})
 }
 
-// must runs a statement that has to change a row, or fails with err.
-func (tx *Tx) must(missing error, query string, args ...any) error {
-	result, err := tx.tx.ExecContext(tx.ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	n, err := result.RowsAffected()
-	if err == nil && n == 0 {
-		err = missing
-	}
-	return err
-}
-
 const selectClient = `SELECT id, netbios_name, fqdn, agent_version, approval, auth, tenant_id, device_id, subject, thumbprint, signing_cert, encryption_cert, registered, last_seen FROM clients `
 
-func scanClient(row interface{ Scan(...any) error }) (Client, error) {
+func scanClient(row scanner) (Client, error) {
 	var c Client
 	var signing, encryption []byte
 	var registered, seen int64
@@ -224,42 +211,21 @@ func scanClient(row interface{ Scan(...any) error }) (Client, error) {
 
 // Client returns the client with this ID.
 func (db *DB) Client(ctx context.Context, id opencmg.ClientID) (Client, error) {
-	c, err := scanClient(db.read.QueryRowContext(ctx, selectClient+"WHERE id = ?", string(id)))
+	c, err := scanClient(db.row(ctx, selectClient+"WHERE id = ?", string(id)))
 	return c, wrap(err, "client "+string(id))
 }
 
 // ClientByKey returns the client that registered this key, see [KeyID].
 func (db *DB) ClientByKey(ctx context.Context, keyID string) (Client, error) {
-	c, err := scanClient(db.read.QueryRowContext(ctx, selectClient+"WHERE signing_key = ?", keyID))
+	c, err := scanClient(db.row(ctx, selectClient+"WHERE signing_key = ?", keyID))
 	return c, wrap(err, "client by key")
 }
 
 // ClientByThumbprint returns the client that registered over TLS with the
 // certificate of this thumbprint, the latest if there are several.
 func (db *DB) ClientByThumbprint(ctx context.Context, thumbprint string) (Client, error) {
-	c, err := scanClient(db.read.QueryRowContext(ctx, selectClient+"WHERE thumbprint = ? AND thumbprint <> '' ORDER BY changed DESC LIMIT 1", thumbprint))
+	c, err := scanClient(db.row(ctx, selectClient+"WHERE thumbprint = ? AND thumbprint <> '' ORDER BY changed DESC LIMIT 1", thumbprint))
 	return c, wrap(err, "client by certificate")
-}
-
-// Clients returns at most limit clients in the order of their IDs, beginning
-// behind after. With a search text only those whose name or ID contains it.
-func (db *DB) Clients(ctx context.Context, search string, after opencmg.ClientID, limit int) ([]Client, error) {
-	like := "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToUpper(search)) + "%"
-	rows, err := db.read.QueryContext(ctx, selectClient+`WHERE id > ? AND (UPPER(netbios_name) LIKE ? ESCAPE '\' OR UPPER(fqdn) LIKE ? ESCAPE '\' OR id LIKE ? ESCAPE '\') ORDER BY id LIMIT ?`,
-		string(after), like, like, like, limit)
-	if err != nil {
-		return nil, wrap(err, "list clients")
-	}
-	defer rows.Close()
-	var found []Client
-	for rows.Next() {
-		c, err := scanClient(rows)
-		if err != nil {
-			return nil, wrap(err, "list clients")
-		}
-		found = append(found, c)
-	}
-	return found, wrap(rows.Err(), "list clients")
 }
 
 func newClientID() opencmg.ClientID {

@@ -33,18 +33,12 @@ func (db *DB) AddNotifications(ctx context.Context, clients []opencmg.ClientID, 
 		}
 		for _, c := range clients {
 			n := Notification{ClientID: c, TaskGUID: taskGUID, TaskType: taskType, Param: param, Created: tx.now}
-			result, err := tx.tx.ExecContext(tx.ctx, `INSERT INTO notifications (client_id, task_guid, task_type, param, created, delivered, answered, return_code)
-				SELECT id, ?, ?, ?, ?, 0, 0, 0 FROM clients WHERE id = ?`, taskGUID, taskType, param, micros(tx.now), string(c))
-			if err != nil {
-				return err
-			}
-			if count, err := result.RowsAffected(); err != nil || count == 0 {
-				if err != nil {
-					return err
-				}
+			err := tx.row(`INSERT INTO notifications (client_id, task_guid, task_type, param, created, delivered, answered, return_code)
+				SELECT id, ?, ?, ?, ?, 0, 0, 0 FROM clients WHERE id = ? RETURNING push_id`, taskGUID, taskType, param, micros(tx.now), string(c)).Scan(&n.PushID)
+			if errors.Is(err, sql.ErrNoRows) {
 				continue
 			}
-			if n.PushID, err = result.LastInsertId(); err != nil {
+			if err != nil {
 				return err
 			}
 			added = append(added, n)
@@ -66,7 +60,7 @@ func (db *DB) Delivered(ctx context.Context, pushID int64) error {
 func (db *DB) Answered(ctx context.Context, client opencmg.ClientID, pushID int64, returnCode int) (before bool, err error) {
 	err = db.transact(ctx, "notification answered", func(tx *Tx) error {
 		var answered int64
-		err := tx.tx.QueryRowContext(tx.ctx, "SELECT answered FROM notifications WHERE push_id = ? AND client_id = ?", pushID, string(client)).Scan(&answered)
+		err := tx.row("SELECT answered FROM notifications WHERE push_id = ? AND client_id = ?", pushID, string(client)).Scan(&answered)
 		if errors.Is(err, sql.ErrNoRows) {
 			return opencmg.Errorf(opencmg.NotFound, "client %s was sent no notification %d", client, pushID)
 		}
@@ -98,7 +92,7 @@ func (db *DB) Notification(ctx context.Context, pushID int64) (Notification, err
 }
 
 func (db *DB) notifications(ctx context.Context, where string, args ...any) ([]Notification, error) {
-	rows, err := db.read.QueryContext(ctx, "SELECT push_id, client_id, task_guid, task_type, param, created, delivered, answered, return_code FROM notifications "+where, args...)
+	rows, err := db.query(ctx, "SELECT push_id, client_id, task_guid, task_type, param, created, delivered, answered, return_code FROM notifications "+where, args...)
 	if err != nil {
 		return nil, wrap(err, "notifications")
 	}

@@ -91,7 +91,7 @@ func (tx *Tx) nextChange() (int64, error) {
 // zero time asks for all that are in force. Removed ones are listed only to a
 // client that asks for changes. latest is what to give as since next time.
 func (db *DB) Assignments(ctx context.Context, client opencmg.ClientID, since time.Time) (list []Assignment, latest time.Time, err error) {
-	rows, err := db.read.QueryContext(ctx, `SELECT a.id, a.removed, a.changed, p.id, p.version, p.type, p.category, p.flags, p.hash
+	rows, err := db.query(ctx, `SELECT a.id, a.removed, a.changed, p.id, p.version, p.type, p.category, p.flags, p.hash
 		FROM policy_assignments a JOIN policies p ON p.id = a.policy_id
 		WHERE (a.client_id = '' OR a.client_id = ?) AND a.changed > ? ORDER BY a.changed, a.id`, string(client), micros(since))
 	if err != nil {
@@ -117,7 +117,7 @@ func (db *DB) Assignments(ctx context.Context, client opencmg.ClientID, since ti
 // PolicyFor returns a policy with its body, if it is assigned to the client.
 func (db *DB) PolicyFor(ctx context.Context, client opencmg.ClientID, id string) (Policy, error) {
 	p := Policy{ID: id}
-	err := db.read.QueryRowContext(ctx, `SELECT p.version, p.type, p.category, p.flags, p.hash, p.body FROM policies p
+	err := db.row(ctx, `SELECT p.version, p.type, p.category, p.flags, p.hash, p.body FROM policies p
 		WHERE p.id = ? AND EXISTS (SELECT 1 FROM policy_assignments a WHERE a.policy_id = p.id AND a.removed = 0 AND (a.client_id = '' OR a.client_id = ?))`, id, string(client)).
 		Scan(&p.Version, &p.Type, &p.Category, &p.Flags, &p.Hash, &p.Body)
 	return p, wrap(err, "policy "+id)
@@ -126,7 +126,7 @@ func (db *DB) PolicyFor(ctx context.Context, client opencmg.ClientID, id string)
 // Policy returns a policy with its body, whoever it is assigned to.
 func (db *DB) Policy(ctx context.Context, id string) (Policy, error) {
 	p := Policy{ID: id}
-	err := db.read.QueryRowContext(ctx, "SELECT version, type, category, flags, hash, body FROM policies WHERE id = ?", id).
+	err := db.row(ctx, "SELECT version, type, category, flags, hash, body FROM policies WHERE id = ?", id).
 		Scan(&p.Version, &p.Type, &p.Category, &p.Flags, &p.Hash, &p.Body)
 	return p, wrap(err, "policy "+id)
 }

@@ -2,6 +2,7 @@ package sitedb
 
 import (
 	"bytes"
+	"cmp"
 	"compress/zlib"
 	"context"
 	"encoding/json"
@@ -42,8 +43,13 @@ func (db *DB) SaveDDR(ctx context.Context, r Report, netBIOSName, agentVersion s
 		if err := tx.saveReport(r, body); err != nil {
 			return err
 		}
-		return tx.exec(`UPDATE clients SET netbios_name = CASE ? WHEN '' THEN netbios_name ELSE ? END, agent_version = CASE ? WHEN '' THEN agent_version ELSE ? END WHERE id = ?`,
-			netBIOSName, netBIOSName, agentVersion, agentVersion, string(r.ClientID))
+		var name, fqdn, version string
+		if err := tx.row("SELECT netbios_name, fqdn, agent_version FROM clients WHERE id = ?", string(r.ClientID)).Scan(&name, &fqdn, &version); err != nil {
+			return err
+		}
+		name, version = cmp.Or(netBIOSName, name), cmp.Or(agentVersion, version)
+		return tx.exec("UPDATE clients SET netbios_name = ?, agent_version = ?, search_text = ? WHERE id = ?",
+			name, version, searchText(name, fqdn, r.ClientID), string(r.ClientID))
 	})
 }
 
@@ -69,7 +75,7 @@ func (tx *Tx) seen(id opencmg.ClientID) error {
 
 // Reports returns the kept reports of a client.
 func (db *DB) Reports(ctx context.Context, id opencmg.ClientID) ([]Report, error) {
-	rows, err := db.read.QueryContext(ctx, "SELECT action, full_report, written, received, body FROM reports WHERE client_id = ? ORDER BY action, full_report DESC", string(id))
+	rows, err := db.query(ctx, "SELECT action, full_report, written, received, body FROM reports WHERE client_id = ? ORDER BY action, full_report DESC", string(id))
 	if err != nil {
 		return nil, wrap(err, "reports")
 	}
@@ -129,7 +135,7 @@ func (db *DB) SaveStateMessages(ctx context.Context, id opencmg.ClientID, messag
 
 // StateMessages returns the kept state messages of a client.
 func (db *DB) StateMessages(ctx context.Context, id opencmg.ClientID) ([]StateMessage, error) {
-	rows, err := db.read.QueryContext(ctx, "SELECT topic_type, topic_id, state_id, criticality, serial, parameters, written, received FROM state_messages WHERE client_id = ? ORDER BY topic_type, topic_id", string(id))
+	rows, err := db.query(ctx, "SELECT topic_type, topic_id, state_id, criticality, serial, parameters, written, received FROM state_messages WHERE client_id = ? ORDER BY topic_type, topic_id", string(id))
 	if err != nil {
 		return nil, wrap(err, "state messages")
 	}
@@ -171,7 +177,7 @@ func (db *DB) SaveStatusMessage(ctx context.Context, id opencmg.ClientID, kind s
 
 // StatusMessages returns how many status messages of a client are kept.
 func (db *DB) StatusMessages(ctx context.Context, id opencmg.ClientID) (n int, err error) {
-	err = db.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM status_messages WHERE client_id = ?", string(id)).Scan(&n)
+	err = db.row(ctx, "SELECT COUNT(*) FROM status_messages WHERE client_id = ?", string(id)).Scan(&n)
 	return n, wrap(err, "status messages")
 }
 

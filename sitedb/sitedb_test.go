@@ -3,15 +3,9 @@ package sitedb_test
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,68 +21,10 @@ import (
 	"github.com/opencmg/opencmg/sitedb"
 )
 
-var start = time.Date(2026, 1, 31, 9, 30, 0, 0, time.UTC)
+func TestRegisterClient(t *testing.T) { onEachEngine(t, testRegisterClient) }
 
-// clock is a clock that tests move.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time // guarded by mu
-}
-
-func (c *clock) Now() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.now }
-
-func (c *clock) advance(d time.Duration) { c.mu.Lock(); defer c.mu.Unlock(); c.now = c.now.Add(d) }
-
-func open(t testing.TB) (*sitedb.DB, *clock) {
-	t.Helper()
-	c := &clock{now: start}
-	db, err := sitedb.Open(t.Context(), sitedb.Config{Path: filepath.Join(t.TempDir(), "a site?#%41.db"), Now: c.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return db, c
-}
-
-func certificate(t testing.TB) *x509.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1)}, &x509.Certificate{}, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
-}
-
-func register(t testing.TB, db *sitedb.DB, c sitedb.Client) (sitedb.Client, sitedb.Outcome) {
-	t.Helper()
-	got, outcome, err := db.RegisterClient(t.Context(), sitedb.Registration{Client: c})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return got, outcome
-}
-
-func wantKind(t *testing.T, err error, kind opencmg.Kind) {
-	t.Helper()
-	if !errors.Is(err, kind) {
-		t.Errorf("error is %v, want kind %q", err, kind)
-	}
-}
-
-func TestRegisterClient(t *testing.T) {
-	db, clock := open(t)
+func testRegisterClient(t *testing.T, e engine) {
+	db, clock := e.open(t)
 	ctx := t.Context()
 	_, _, err := db.RegisterClient(ctx, sitedb.Registration{})
 	wantKind(t, err, opencmg.Invalid)
@@ -173,8 +109,10 @@ func TestRegisterClient(t *testing.T) {
 	}
 }
 
-func TestApproveListRemove(t *testing.T) {
-	db, _ := open(t)
+func TestApproveListRemove(t *testing.T) { onEachEngine(t, testApproveListRemove) }
+
+func testApproveListRemove(t *testing.T, e engine) {
+	db, _ := e.open(t)
 	ctx := t.Context()
 	c, _ := register(t, db, sitedb.Client{NetBIOSName: "PC_1", FQDN: "pc1.example.com", Signing: certificate(t)})
 	other, _ := register(t, db, sitedb.Client{NetBIOSName: "SRV%2", Signing: certificate(t)})
@@ -216,8 +154,10 @@ func TestApproveListRemove(t *testing.T) {
 	wantKind(t, err, opencmg.NotFound)
 }
 
-func TestReports(t *testing.T) {
-	db, clock := open(t)
+func TestReports(t *testing.T) { onEachEngine(t, testReports) }
+
+func testReports(t *testing.T, e engine) {
+	db, clock := e.open(t)
 	ctx := t.Context()
 	c, _ := register(t, db, sitedb.Client{NetBIOSName: "PC01", Signing: certificate(t)})
 	const action = "{00000000-0000-0000-0000-000000000001}"
@@ -263,8 +203,10 @@ func TestReports(t *testing.T) {
 	wantKind(t, db.SaveStatusMessage(ctx, nobody, "", nil), opencmg.NotFound)
 }
 
-func TestMessages(t *testing.T) {
-	db, clock := open(t)
+func TestMessages(t *testing.T) { onEachEngine(t, testMessages) }
+
+func testMessages(t *testing.T, e engine) {
+	db, clock := e.open(t)
 	ctx := t.Context()
 	c, _ := register(t, db, sitedb.Client{Signing: certificate(t)})
 	for _, batch := range [][]sitedb.StateMessage{
@@ -294,8 +236,10 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-func TestPolicies(t *testing.T) {
-	db, clock := open(t)
+func TestPolicies(t *testing.T) { onEachEngine(t, testPolicies) }
+
+func testPolicies(t *testing.T, e engine) {
+	db, clock := e.open(t)
 	ctx := t.Context()
 	c, _ := register(t, db, sitedb.Client{Signing: certificate(t)})
 	p := sitedb.Policy{ID: "{P}", Version: "1.00", Type: "Machine", Category: "ClientSettings", Flags: 16, Hash: "H1", Body: []byte("one")}
@@ -368,8 +312,10 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
-func TestTokens(t *testing.T) {
-	db, clock := open(t)
+func TestTokens(t *testing.T) { onEachEngine(t, testTokens) }
+
+func testTokens(t *testing.T, e engine) {
+	db, clock := e.open(t)
 	ctx := t.Context()
 	want := sitedb.Token{ID: "aaaa-1", Kind: opencmg.AuthBulkToken, Issued: start, Expires: start.Add(time.Hour)}
 	upper := want
@@ -404,8 +350,10 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-func TestNotifications(t *testing.T) {
-	db, clock := open(t)
+func TestNotifications(t *testing.T) { onEachEngine(t, testNotifications) }
+
+func testNotifications(t *testing.T, e engine) {
+	db, clock := e.open(t)
 	ctx := t.Context()
 	c, _ := register(t, db, sitedb.Client{Signing: certificate(t)})
 	nobody := opencmg.ClientID("GUID:11111111-2222-3333-4444-555555555555")
@@ -445,7 +393,11 @@ func TestNotifications(t *testing.T) {
 
 // Acts that share a commit must not share a failure.
 func TestConcurrentActsAreIndependent(t *testing.T) {
-	db, _ := open(t)
+	onEachEngine(t, testConcurrentActsAreIndependent)
+}
+
+func testConcurrentActsAreIndependent(t *testing.T, e engine) {
+	db, _ := e.open(t)
 	ctx := t.Context()
 	var wg sync.WaitGroup
 	for i := range 200 {
@@ -462,8 +414,10 @@ func TestConcurrentActsAreIndependent(t *testing.T) {
 	}
 }
 
-func TestCanceledActDoesNothing(t *testing.T) {
-	db, _ := open(t)
+func TestCanceledActDoesNothing(t *testing.T) { onEachEngine(t, testCanceledActDoesNothing) }
+
+func testCanceledActDoesNothing(t *testing.T, e engine) {
+	db, _ := e.open(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	err := db.RecordToken(ctx, sitedb.Token{ID: "1", Expires: start.Add(time.Hour)})
@@ -486,8 +440,32 @@ func TestOpenErrors(t *testing.T) {
 	_, err = sitedb.Open(ctx, sitedb.Config{Path: garbage})
 	wantKind(t, err, opencmg.Invalid)
 
-	newer := filepath.Join(dir, "newer.db")
-	db, err := sitedb.Open(ctx, sitedb.Config{Path: newer})
+	for name, c := range map[string]sitedb.Config{
+		"neither":    {},
+		"both":       {Path: filepath.Join(dir, "a.db"), DSN: "postgres://localhost/x"},
+		"other URL":  {DSN: "mysql://localhost/x"},
+		"unreadable": {DSN: "postgres://user:planted-password@[::1/x"},
+		"bad option": {DSN: "postgres://user:planted-password@localhost/x?sslmode=planted-password"},
+	} {
+		_, err := sitedb.Open(ctx, c)
+		if !errors.Is(err, opencmg.Invalid) || strings.Contains(fmt.Sprintf("%v %+v", err, errors.Unwrap(err)), "planted-password") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// Nothing listens in an empty folder.
+	_, err = sitedb.Open(ctx, sitedb.Config{DSN: "postgres://user:planted-password@/x?host=" + dir})
+	wantKind(t, err, opencmg.Unavailable)
+	if strings.Contains(fmt.Sprintf("%+v", err), "planted-password") {
+		t.Error("the error shows the password")
+	}
+}
+
+func TestNewerSchema(t *testing.T) { onEachEngine(t, testNewerSchema) }
+
+func testNewerSchema(t *testing.T, e engine) {
+	ctx := t.Context()
+	c := e.config(t)
+	db, err := sitedb.Open(ctx, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -498,15 +476,10 @@ func TestOpenErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantKind(t, db.RecordToken(ctx, sitedb.Token{ID: "1"}), opencmg.Unavailable)
-	raw, err := sql.Open("sqlite", newer)
-	if err != nil {
+	if _, err := raw(t, c).Exec("INSERT INTO schema_version (version) VALUES (999)"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := raw.Exec("INSERT INTO schema_version (version) VALUES (999)"); err != nil {
-		t.Fatal(err)
-	}
-	raw.Close()
-	_, err = sitedb.Open(ctx, sitedb.Config{Path: newer})
+	_, err = sitedb.Open(ctx, c)
 	wantKind(t, err, opencmg.Conflict)
 }
 
@@ -540,13 +513,17 @@ func TestFileIsPrivate(t *testing.T) {
 
 // A process that is killed while it writes loses nothing that it acknowledged.
 func TestKillLosesNothing(t *testing.T) {
-	if path := os.Getenv("SITEDB_TEST_WRITE"); path != "" {
-		writeUntilKilled(t, path)
+	if os.Getenv("SITEDB_TEST_WRITE") != "" {
+		writeUntilKilled(t, sitedb.Config{Path: os.Getenv("SITEDB_TEST_PATH"), DSN: os.Getenv("SITEDB_TEST_DSN")})
 		return
 	}
-	path := filepath.Join(t.TempDir(), "site.db")
+	onEachEngine(t, testKillLosesNothing)
+}
+
+func testKillLosesNothing(t *testing.T, e engine) {
+	c := e.config(t)
 	cmd := exec.Command(os.Args[0], "-test.run=^TestKillLosesNothing$")
-	cmd.Env = append(os.Environ(), "SITEDB_TEST_WRITE="+path)
+	cmd.Env = append(os.Environ(), "SITEDB_TEST_WRITE=1", "SITEDB_TEST_PATH="+c.Path, "SITEDB_TEST_DSN="+c.DSN)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -570,11 +547,7 @@ func TestKillLosesNothing(t *testing.T) {
 	if len(acknowledged) < 100 {
 		t.Fatalf("only %d acts were acknowledged", len(acknowledged))
 	}
-	db, err := sitedb.Open(t.Context(), sitedb.Config{Path: path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := openConfig(t, c)
 	got, err := db.Tokens(t.Context(), opencmg.AuthCCMToken, 1<<20)
 	if err != nil {
 		t.Fatal(err)
@@ -590,8 +563,8 @@ func TestKillLosesNothing(t *testing.T) {
 	}
 }
 
-func writeUntilKilled(t *testing.T, path string) {
-	db, err := sitedb.Open(t.Context(), sitedb.Config{Path: path})
+func writeUntilKilled(t *testing.T, c sitedb.Config) {
+	db, err := sitedb.Open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}

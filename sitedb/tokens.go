@@ -42,7 +42,7 @@ func (db *DB) BlockToken(ctx context.Context, id string, blocked bool) error {
 // TokenBlocked reports whether the token with this ID is known and blocked.
 func (db *DB) TokenBlocked(ctx context.Context, id string) (bool, error) {
 	var n int
-	err := db.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM tokens WHERE id = ? AND blocked = 1", strings.ToLower(id)).Scan(&n)
+	err := db.row(ctx, "SELECT COUNT(*) FROM tokens WHERE id = ? AND blocked = 1", strings.ToLower(id)).Scan(&n)
 	return n > 0, wrap(err, "token")
 }
 
@@ -66,7 +66,7 @@ func (db *DB) Tokens(ctx context.Context, kind opencmg.AuthMode, limit int) ([]T
 }
 
 func (db *DB) tokens(ctx context.Context, where string, args ...any) ([]Token, error) {
-	rows, err := db.read.QueryContext(ctx, "SELECT id, kind, client_id, thumbprint, issued, expires, blocked FROM tokens "+where, args...)
+	rows, err := db.query(ctx, "SELECT id, kind, client_id, thumbprint, issued, expires, blocked FROM tokens "+where, args...)
 	if err != nil {
 		return nil, wrap(err, "tokens")
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/client"
+	"github.com/opencmg/opencmg/internal/outbound"
 	"github.com/opencmg/opencmg/pki"
 )
 
@@ -173,12 +174,12 @@ func (o *clientOptions) config(e *env, dir string) (cfg client.Config, done func
 		logs.Dir = filepath.Join(dir, "logs")
 	}
 	// A client's words on the screen are its result; records go to files.
-	log, done, err := logs.open(&env{stdout: io.Discard, stderr: io.Discard}, "CcmExec", "")
+	log, done, err := openLog(logs, &env{stdout: io.Discard, stderr: io.Discard}, "CcmExec", "")
 	if err != nil {
 		return cfg, nil, err
 	}
 	cfg = client.Config{StateDir: dir, CAFile: o.CAFile, CertFile: o.CertFile, KeyFile: o.KeyFile, Log: log}
-	if cfg.ConnectTo, err = parseConnectTo(o.ConnectTo); err != nil {
+	if cfg.ConnectTo, err = outbound.ParseRules(o.ConnectTo); err != nil {
 		return cfg, nil, fmt.Errorf("--connect-to: %w", err)
 	}
 	switch {

@@ -19,7 +19,9 @@ import (
 	"golang.org/x/term"
 
 	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/internal/bootstrap"
 	"github.com/opencmg/opencmg/internal/cmtrace"
+	"github.com/opencmg/opencmg/internal/outbound"
 	"github.com/opencmg/opencmg/internal/web"
 )
 
@@ -47,20 +49,12 @@ func loadYAML(file string, v any) error {
 	return nil
 }
 
-// A LogConfig says what is logged where. Records also go to standard error as
-// text when that is a terminal, and to standard output as JSON when that is
-// not one.
-type LogConfig struct {
-	// Dir receives files in CMTrace format under the names administrators
-	// know, such as CMGService.log. Empty writes none.
-	Dir string `yaml:"dir,omitempty"`
-	// Level is debug, info (default), warn or error.
-	Level string `yaml:"level,omitempty"`
-}
+// A LogConfig says what is logged where.
+type LogConfig = bootstrap.Log
 
-// open returns the logger of a role. component names the file of records that
-// belong to no other. The returned function closes the files.
-func (c LogConfig) open(e *env, component string, base string) (*slog.Logger, func(), error) {
+// openLog returns the logger of a role. component names the file of records
+// that belong to no other. The returned function closes the files.
+func openLog(c LogConfig, e *env, component string, base string) (*slog.Logger, func(), error) {
 	var level slog.Level
 	if c.Level != "" {
 		if err := level.UnmarshalText([]byte(c.Level)); err != nil {
@@ -113,11 +107,16 @@ func listen(key, addr string) (net.Listener, error) {
 	return ln, nil
 }
 
+// An OutboundConfig is the way from a role to the outside.
+type OutboundConfig = outbound.Config
+
 // serveFlags are the flags of every role.
 type serveFlags struct {
 	config        string
 	withParent    bool
-	joinTokenFile string // of roles that register it
+	outbound      outbound.Flags // of roles that register them
+	lifeline      string         // of roles that register it
+	joinTokenFile string         // of roles that register it
 }
 
 // parseServe reads the flags of a role's serve command; more registers those
@@ -138,6 +137,10 @@ func parseServe(e *env, words string, args []string, more ...func(*serveFlags, *
 	}
 	return f, nil
 }
+
+// outboundFlags registers the way to the outside on a role's command line. The
+// role adds them to its configuration with [outbound.Flags.Add].
+func outboundFlags(f *serveFlags, fs *flag.FlagSet) { f.outbound.Register(fs) }
 
 // A roleConfig is the configuration file of a role.
 type roleConfig interface {
@@ -174,10 +177,12 @@ func openRole(e *env, f serveFlags, component string, c roleConfig) (*role, erro
 		return nil, fmt.Errorf("configuration file %s: %w", f.config, err)
 	}
 	dir, logs := c.common()
-	if r.identity, err = loadIdentity(r.path(dir)); err != nil {
-		return nil, err
+	if f, ok := c.(interface{ foreignIdentity() bool }); !ok || !f.foreignIdentity() {
+		if r.identity, err = loadIdentity(r.path(dir)); err != nil {
+			return nil, err
+		}
 	}
-	r.log, r.close, err = logs.open(e, component, r.base)
+	r.log, r.close, err = openLog(logs, e, component, r.base)
 	return r, err
 }
 
@@ -230,4 +235,14 @@ func requireDir(key, dir string) error {
 	}
 	probe.Close()
 	return os.Remove(probe.Name())
+}
+
+// setDefault fills an empty value and turns "off" into none.
+func setDefault(s *string, value string) {
+	switch *s {
+	case "":
+		*s = value
+	case "off":
+		*s = ""
+	}
 }

@@ -111,7 +111,7 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 	defer r.close()
 	logs := r.keepLogs(c.Name)
 	log, dir := r.log, r.path(c.IdentityDir)
-	proxy, err := c.Outbound.proxyURL(r.base)
+	proxy, err := c.Outbound.ProxyURL(r.base)
 	if err != nil {
 		return err
 	}

@@ -2,109 +2,48 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/gateway"
+	"github.com/opencmg/opencmg/internal/bootstrap"
 	"github.com/opencmg/opencmg/internal/sitelink"
+	"github.com/opencmg/opencmg/internal/web"
 	"github.com/opencmg/opencmg/pki"
 )
 
-// A GatewayConfig is the bootstrap document of one gateway instance. All else
-// comes from the site as published configuration. Relative paths are relative
-// to the file.
-type GatewayConfig struct {
-	// Gateway is the gateway's name at the site. Required; it and the next
-	// three are left out on a host with a join token, which knows them.
-	Gateway string `yaml:"gateway"`
-	// ServiceName is the DNS name that clients use; the server certificate
-	// must cover it. Required.
-	ServiceName string `yaml:"serviceName"`
-	// Instance is this instance's number, 0 to 15.
-	Instance int `yaml:"instance"`
-	// Site is the three-character site code. Required.
-	Site opencmg.SiteCode `yaml:"site"`
-	// IdentityDir holds what "opencmg publish" made for this instance, or what
-	// the host got when it joined: site-ca.pem, identity.pem and identity.key.
-	// Required.
-	IdentityDir string `yaml:"identityDir"`
-	// StateDir keeps the last published configuration and the revocation
-	// lists. Required; it is made when missing.
-	StateDir string `yaml:"stateDir"`
-	// ServerCertificate is what clients see. Required. A changed file takes
-	// effect without a restart.
-	ServerCertificate ServerCertificateConfig `yaml:"serverCertificate"`
-	// Listen holds the addresses as host:port.
-	Listen GatewayListen `yaml:"listen"`
-	// Outbound is the way to revocation lists and identity providers.
-	Outbound OutboundConfig `yaml:"outbound,omitempty"`
-	Log      LogConfig      `yaml:"log,omitempty"`
+// The configuration file of a gateway instance is its bootstrap document.
+type (
+	GatewayConfig           = bootstrap.Gateway
+	GatewayListen           = bootstrap.Listen
+	ServerCertificateConfig = bootstrap.ServerCertificate
+)
+
+// gatewayFile is the document as a role's configuration.
+type gatewayFile struct {
+	GatewayConfig `yaml:",inline"`
 }
 
-// GatewayListen are the listeners of a gateway instance.
-type GatewayListen struct {
-	// HTTPS takes clients, and tunnels over HTTPS; default ":443". On a host
-	// that joined, the defaults of HTTPS and Tunnel are the token's ports, ":443"
-	// and ":10140" unless it names others.
-	HTTPS string `yaml:"https,omitempty"`
-	// Tunnel takes tunnels over TCP-TLS; default ":10140" plus the instance.
-	// "off" opens none.
-	Tunnel string `yaml:"tunnel,omitempty"`
-	// TunnelHTTPS takes tunnels over HTTPS on a port of their own, for several
-	// instances behind one address (documented ports 10124 plus the
-	// instance); default none.
-	TunnelHTTPS string `yaml:"tunnelHTTPS,omitempty"`
-	// Private serves metrics, health and explanations; default
-	// "127.0.0.1:9440". "off" opens none.
-	Private string `yaml:"private,omitempty"`
-}
+func (c *gatewayFile) fill() error { return c.Fill() }
 
-// A ServerCertificateConfig names the files of a server certificate: either a
-// PFX with its password file, or a PEM certificate with its key.
-type ServerCertificateConfig struct {
-	PFX          string `yaml:"pfx,omitempty"`
-	PasswordFile string `yaml:"passwordFile,omitempty"`
-	Certificate  string `yaml:"certificate,omitempty"`
-	Key          string `yaml:"key,omitempty"`
-}
+func (c *gatewayFile) common() (string, LogConfig) { return c.IdentityDir, c.Log }
 
-func (c *GatewayConfig) fill() error {
-	if c.Gateway == "" || c.ServiceName == "" {
-		return opencmg.Errorf(opencmg.Invalid, "gateway and serviceName must be set")
-	}
-	if err := c.Site.Validate(); err != nil {
-		return fmt.Errorf("site: %w", err)
-	}
-	if c.Instance < 0 || c.Instance >= opencmg.MaxInstances {
-		return opencmg.Errorf(opencmg.Invalid, "instance: must be 0 to %d, is %d", opencmg.MaxInstances-1, c.Instance)
-	}
-	setDefault(&c.Listen.HTTPS, ":443")
-	setDefault(&c.Listen.Tunnel, fmt.Sprintf(":%d", 10140+c.Instance))
-	setDefault(&c.Listen.Private, "127.0.0.1:9440")
-	return nil
-}
-
-// setDefault fills an empty value and turns "off" into none.
-func setDefault(s *string, value string) {
-	switch *s {
-	case "":
-		*s = value
-	case "off":
-		*s = ""
-	}
-}
-
-func (c *GatewayConfig) common() (string, LogConfig) { return c.IdentityDir, c.Log }
+// foreignIdentity says that the identity does not come from a directory.
+func (c *gatewayFile) foreignIdentity() bool { return c.Cloud != nil }
 
 func serveGateway(ctx context.Context, e *env, args []string) error {
-	flags, err := parseServe(e, "gateway serve", args, func(f *serveFlags, fs *flag.FlagSet) {
-		fs.StringVar(&f.joinTokenFile, "join-token-file", "", "`file` that holds a join token of the gateway, - for standard input; default is the environment variable "+joinTokenVariable+". Counts while the host has no identity")
-	})
+	flags, err := parseServe(e, "gateway serve", args, outboundFlags, lifelineFlag, joinTokenFlag)
 	if err != nil {
 		return err
 	}
@@ -116,72 +55,219 @@ func serveGateway(ctx context.Context, e *env, args []string) error {
 		}
 		return err
 	}
-	var c GatewayConfig
+	var c gatewayFile
 	r, err := openRole(e, flags, "CMGService", &c)
 	if err != nil {
 		return err
 	}
 	defer r.close()
+	if c.Outbound, err = flags.outbound.Add(c.Outbound); err != nil {
+		return err
+	}
+	c.StateDir = r.path(c.StateDir)
+	if err := requireDir("stateDir", c.StateDir); err != nil {
+		return err
+	}
+	if err := followLifeline(ctx, cancel, flags.lifeline); err != nil {
+		return err
+	}
 	logs := r.keepLogs(fmt.Sprintf("%s/%d", c.Gateway, c.Instance))
-	log := r.log
-	setup := log.With("component", "CMGSetup", "gateway", c.Gateway, "instance", c.Instance)
-	stateDir := r.path(c.StateDir)
-	if err := requireDir("stateDir", stateDir); err != nil {
+	g := &gatewayProcess{c: &c.GatewayConfig, role: r, logs: logs, setup: r.log.With("component", "CMGSetup", "gateway", c.Gateway)}
+	err = g.serve(ctx)
+	g.setup.Info("gateway instance stopped")
+	return err
+}
+
+// A gatewayProcess is one gateway instance as a process.
+type gatewayProcess struct {
+	c     *GatewayConfig
+	role  *role
+	logs  *web.LogTail
+	setup *slog.Logger
+
+	// For the probe.
+	s        atomic.Pointer[gateway.Server] // nil before there is one
+	stopping atomic.Bool
+}
+
+// serve answers the load balancer's probe from the start, then gets what the
+// instance needs, and serves until ctx ends.
+func (p *gatewayProcess) serve(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	probe, err := listen("listen.probe", p.c.Listen.Probe)
+	if err != nil {
 		return err
 	}
-	server, err := pki.NewServerCertificate(pki.ServerFiles{
-		PFX:          r.path(c.ServerCertificate.PFX),
-		PasswordFile: r.path(c.ServerCertificate.PasswordFile),
-		Certificate:  r.path(c.ServerCertificate.Certificate),
-		Key:          r.path(c.ServerCertificate.Key),
-		ServiceName:  c.ServiceName,
-	}, log.With("component", "CMGSetup"))
-	if err != nil {
-		return fmt.Errorf("serverCertificate: %w", err)
+	// The probe outlives the rest, so that it can say that the instance goes.
+	probing, stopProbe := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopProbe()
+	if probe != nil {
+		g.Go(func() error { return web.ServeProbe(probing, probe, p.healthy) })
 	}
-	httpClient, err := c.Outbound.client(r.base, 15*time.Second)
-	if err != nil {
+	g.Go(func() error {
+		defer stopProbe()
+		err := p.serveInstance(ctx)
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			return nil // stopped while it waited for the cloud
+		}
 		return err
+	})
+	return g.Wait()
+}
+
+func (p *gatewayProcess) healthy() error {
+	if p.stopping.Load() {
+		return errors.New("the instance is about to stop")
 	}
-	s, err := gateway.New(gateway.Config{
-		Gateway:           c.Gateway,
-		ServiceName:       c.ServiceName,
-		Instance:          c.Instance,
-		Site:              c.Site,
-		SiteCA:            r.identity.siteCA,
-		TunnelCertificate: r.identity.pair,
-		GetCertificate:    server.GetCertificate,
-		StateDir:          stateDir,
-		HTTP:              httpClient,
+	if s := p.s.Load(); s != nil {
+		return s.Healthy()
+	}
+	return errors.New("the instance has no identity or no certificate yet")
+}
+
+func (p *gatewayProcess) serveInstance(ctx context.Context) error {
+	cfg := gateway.Config{
+		Gateway:           p.c.Gateway,
+		ServiceName:       p.c.ServiceName,
+		Instance:          p.c.Instance,
+		Site:              p.c.Site,
+		SiteCA:            p.role.identity.siteCA,
+		TunnelCertificate: p.role.identity.pair,
+		StateDir:          p.c.StateDir,
 		Version:           version(),
-		Log:               log,
-		Logs:              logs,
+		Log:               p.role.log,
+		Logs:              p.logs,
 		Registry:          newRegistry(),
+	}
+	var err error
+	if cfg.HTTP, err = p.c.Outbound.Client(p.role.base, 15*time.Second, p.setup); err != nil {
+		return err
+	}
+	follow := p.useFiles
+	if p.c.Cloud != nil {
+		follow = p.useCloud
+	}
+	certificates, err := follow(ctx, &cfg)
+	if err != nil {
+		return err
+	}
+	s, err := gateway.New(cfg)
+	if err != nil {
+		return err
+	}
+	var ls gateway.Listeners
+	for _, l := range []struct {
+		key, addr string
+		to        *net.Listener
+	}{
+		{"listen.https", p.c.Listen.HTTPS, &ls.HTTPS},
+		{"listen.http", p.c.Listen.HTTP, &ls.HTTP},
+		{"listen.tunnel", p.c.Listen.Tunnel, &ls.TunnelTCP},
+		{"listen.tunnelHTTPS", p.c.Listen.TunnelHTTPS, &ls.TunnelHTTPS},
+		{"listen.private", p.c.Listen.Private, &ls.Private},
+	} {
+		if *l.to, err = listen(l.key, l.addr); err != nil {
+			return err
+		}
+	}
+	p.s.Store(s)
+	p.setup.Info("gateway instance started", "instance", cfg.Instance, "service_name", cfg.ServiceName, "https", p.c.Listen.HTTPS, "tunnel", p.c.Listen.Tunnel, "version", version())
+	serving, stop := p.delayed(ctx)
+	defer stop()
+	g, serving := errgroup.WithContext(serving)
+	g.Go(func() error { return certificates(serving) })
+	g.Go(func() error { return s.Serve(serving, ls) })
+	return g.Wait()
+}
+
+// delayed returns a context that ends some time after ctx, as the document
+// says. Meanwhile the probe says no.
+func (p *gatewayProcess) delayed(ctx context.Context) (context.Context, context.CancelFunc) {
+	if p.c.Cloud == nil || p.c.Cloud.StopDelay == 0 {
+		return context.WithCancel(ctx)
+	}
+	later, stop := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() {
+		p.stopping.Store(true)
+		p.setup.Info("gateway instance will stop", "seconds", p.c.Cloud.StopDelay)
+		t := time.NewTimer(time.Duration(p.c.Cloud.StopDelay) * time.Second)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-later.Done():
+		}
+		stop()
+	})
+	return later, stop
+}
+
+// useFiles takes the server certificate from its files. The result follows
+// them.
+func (p *gatewayProcess) useFiles(_ context.Context, cfg *gateway.Config) (func(context.Context) error, error) {
+	server, err := pki.NewServerCertificate(pki.ServerFiles{
+		PFX:          p.role.path(p.c.ServerCertificate.PFX),
+		PasswordFile: p.role.path(p.c.ServerCertificate.PasswordFile),
+		Certificate:  p.role.path(p.c.ServerCertificate.Certificate),
+		Key:          p.role.path(p.c.ServerCertificate.Key),
+		ServiceName:  p.c.ServiceName,
+	}, p.role.log.With("component", "CMGSetup"))
+	if err != nil {
+		return nil, fmt.Errorf("serverCertificate: %w", err)
+	}
+	cfg.GetCertificate = server.GetCertificate
+	return server.Run, nil
+}
+
+// useCloud takes identity and server certificate from the key vault, waiting
+// for the site to write them. The result follows them.
+func (p *gatewayProcess) useCloud(ctx context.Context, cfg *gateway.Config) (func(context.Context) error, error) {
+	metadata, err := p.c.Outbound.Direct().Client(p.role.base, 10*time.Second, p.setup)
+	if err != nil {
+		return nil, err
+	}
+	i, err := bootstrap.NewInstance(bootstrap.InstanceConfig{
+		Document: p.c, StateDir: p.c.StateDir, HTTP: cfg.HTTP, Metadata: metadata, Log: p.setup,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	ls, err := c.Listen.open()
+	if err := i.Start(ctx); err != nil {
+		return nil, err
+	}
+	cfg.Instance, cfg.SiteCA, cfg.TunnelCertificate = i.Number(), i.SiteCA(), *i.TunnelCertificate()
+	cfg.GetTunnelCertificate, cfg.GetCertificate, cfg.OnConfiguration = i.TunnelCertificate, i.GetCertificate, i.OnConfiguration
+	return i.Run, nil
+}
+
+// lifelineFlag registers --lifeline, which the lab's cloud uses for machines
+// that must not outlive it.
+func lifelineFlag(f *serveFlags, fs *flag.FlagSet) {
+	fs.StringVar(&f.lifeline, "lifeline", "", "") // no usage: hidden
+}
+
+// followLifeline calls stop when the connection to addr ends. Empty does
+// nothing.
+func followLifeline(ctx context.Context, stop func(), addr string) error {
+	if addr == "" {
+		return nil
+	}
+	conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return err
+		return opencmg.Errorf(opencmg.Unavailable, "--lifeline: whoever started this is gone: %w", err)
 	}
-	if ls.Private, err = listen("listen.private", c.Listen.Private); err != nil {
-		return err
-	}
-	setup.Info("gateway instance started", "service_name", c.ServiceName, "https", c.Listen.HTTPS, "tunnel", c.Listen.Tunnel, "version", version())
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return server.Run(ctx) })
-	g.Go(func() error { return s.Serve(ctx, ls) })
-	err = g.Wait()
-	setup.Info("gateway instance stopped")
-	return err
+	context.AfterFunc(ctx, func() { conn.Close() })
+	go func() {
+		io.Copy(io.Discard, conn)
+		stop()
+	}()
+	return nil
 }
 
 // identity is what "opencmg publish" makes for a host, or what a host got when it
 // joined its site.
 type identity struct {
 	siteCA *x509.Certificate
-	pair   tlsCertificate
+	pair   tls.Certificate
 }
 
 func loadIdentity(dir string) (identity, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -32,7 +33,7 @@ type joinedInstance struct {
 }
 
 // prepare fills in what the host learned when it joined.
-func (c *GatewayConfig) prepare(base string) error {
+func (c *gatewayFile) prepare(base string) error {
 	if c.IdentityDir == "" {
 		return nil
 	}
@@ -57,7 +58,7 @@ func (c *GatewayConfig) prepare(base string) error {
 
 // adopt takes over names and ports where the file leaves them open. Names that
 // differ are an error.
-func (c *GatewayConfig) adopt(j joinedInstance) error {
+func (c *gatewayFile) adopt(j joinedInstance) error {
 	for _, f := range []struct {
 		key    string
 		value  *string
@@ -82,11 +83,16 @@ func (c *GatewayConfig) adopt(j joinedInstance) error {
 	return nil
 }
 
+// joinTokenFlag registers --join-token-file.
+func joinTokenFlag(f *serveFlags, fs *flag.FlagSet) {
+	fs.StringVar(&f.joinTokenFile, "join-token-file", "", "`file` that holds a join token of the gateway, - for standard input; default is the environment variable "+joinTokenVariable+". Counts while the host has no identity")
+}
+
 // joinGateway makes this host an instance of a self-hosted gateway when it has a
 // join token and no identity yet: it waits until a connection point has brought
 // its certificate.
 func joinGateway(ctx context.Context, e *env, f serveFlags) error {
-	var c GatewayConfig
+	var c gatewayFile
 	if err := loadYAML(f.config, &c); err != nil {
 		return err
 	}
@@ -116,7 +122,7 @@ func joinGateway(ctx context.Context, e *env, f serveFlags) error {
 	if err := c.fill(); err != nil {
 		return fmt.Errorf("configuration file %s: %w", f.config, err)
 	}
-	log, done, err := c.Log.open(e, "CMGSetup", base)
+	log, done, err := openLog(c.Log, e, "CMGSetup", base)
 	if err != nil {
 		return err
 	}
@@ -129,7 +135,7 @@ func joinGateway(ctx context.Context, e *env, f serveFlags) error {
 	if err != nil {
 		return fmt.Errorf("identityDir: %w", err)
 	}
-	ls, err := c.Listen.open()
+	ls, err := openTunnels(c.Listen)
 	if err != nil {
 		return err
 	}
@@ -153,8 +159,8 @@ func joinGateway(ctx context.Context, e *env, f serveFlags) error {
 	}, ls)
 }
 
-// open opens the listeners for tunnels and clients.
-func (l GatewayListen) open() (ls gateway.Listeners, err error) {
+// openTunnels opens the listeners that take tunnels.
+func openTunnels(l GatewayListen) (ls gateway.Listeners, err error) {
 	for _, o := range []struct {
 		key, addr string
 		to        *net.Listener

@@ -87,11 +87,10 @@ func (f *joinFlags) join(ctx context.Context, e *env, words string, o sitelink.J
 			return fmt.Errorf("this host's name: %w; give one by --name", err)
 		}
 	}
-	to, err := parseConnectTo(f.connectTo)
-	if err != nil {
-		return fmt.Errorf("--connect-to: %w", err)
+	if o.DialContext, err = (OutboundConfig{ConnectTo: f.connectTo}).Dialer(nil); err != nil {
+		return err
 	}
-	o.DialContext, o.Dir = to.dial, filepath.Join(f.dir, identityDirName)
+	o.Dir = filepath.Join(f.dir, identityDirName)
 	config := filepath.Join(f.dir, file)
 	if _, err := os.Lstat(config); !errors.Is(err, os.ErrNotExist) {
 		if err == nil {

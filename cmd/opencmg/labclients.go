@@ -70,7 +70,7 @@ func (l *lab) install(lc *labClient, i int) error {
 	host := client.DetectHost(context.Background())
 	host.NetBIOSName = client.NetBIOSName(strings.ToUpper(strings.ReplaceAll(lc.name, "client-", "LAB-")))
 	host.FQDN = lc.name + ".lab.opencmg.example"
-	log, closeLog, err := LogConfig{Dir: l.path("logs", lc.name), Level: l.opts.logLevel}.open(&env{stdout: io.Discard, stderr: io.Discard}, "CcmExec", "")
+	log, closeLog, err := openLog(LogConfig{Dir: l.path("logs", lc.name), Level: l.opts.logLevel}, &env{stdout: io.Discard, stderr: io.Discard}, "CcmExec", "")
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func serveLabCloud(ctx context.Context, e *env, args []string) error {
 		return err
 	}
 	base := filepath.Dir(flags.config)
-	log, closeLog, err := c.Log.open(e, "LabCloud", base)
+	log, closeLog, err := openLog(c.Log, e, "LabCloud", base)
 	if err != nil {
 		return err
 	}

@@ -47,6 +47,9 @@ type env struct {
 func commands() []command {
 	return []command{
 		{words: "lab", args: "[flags]", summary: "run a whole site on this machine and show what it does", run: runLab},
+		{words: "site serve", args: "[--config FILE]", summary: "run the site server: administration service and cloud service manager", run: serveSite},
+		{words: "site backup", args: "--to FILE", summary: "write a backup of the site's database while it runs", run: backUpSite},
+		{words: "site restore", args: "--from FILE --key FILE", summary: "restore a backup into an empty data directory", run: restoreSite},
 		{words: "gateway serve", args: "--config FILE [--join-token-file FILE]", summary: "run one instance of a gateway", run: serveGateway},
 		{words: "connection-point serve", args: "--config FILE", summary: "run a connection point", run: serveConnectionPoint},
 		{words: "connection-point join", args: "[--site-token-file FILE] [--name NAME] [--dir DIR]", summary: "make this host a connection point of a site", run: runConnectionPointJoin},
@@ -162,9 +165,23 @@ func newFlags(e *env, words string) *flag.FlagSet {
 			}
 		}
 		fmt.Fprintln(e.stderr)
-		fs.PrintDefaults()
+		printFlags(fs)
 	}
 	return fs
+}
+
+// printFlags prints the flags except those without a usage, which are not for
+// people.
+func printFlags(fs *flag.FlagSet) {
+	shown := flag.NewFlagSet("", flag.ContinueOnError)
+	shown.SetOutput(fs.Output())
+	fs.VisitAll(func(f *flag.Flag) {
+		if f.Usage != "" {
+			shown.Var(f.Value, f.Name, f.Usage)
+			shown.Lookup(f.Name).DefValue = f.DefValue
+		}
+	})
+	shown.PrintDefaults()
 }
 
 func capitalise(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

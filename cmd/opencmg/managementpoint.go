@@ -144,7 +144,7 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 	defer g.Wait() // what was started before an error
 	defer cancel()
 
-	httpClient, err := c.Outbound.client(r.base, 15*time.Second)
+	httpClient, err := c.Outbound.Client(r.base, 15*time.Second, log)
 	if err != nil {
 		return err
 	}

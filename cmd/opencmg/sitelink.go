@@ -24,12 +24,12 @@ func (r *role) siteLink(url string, way OutboundConfig, cfg sitelink.Config) (*s
 	if url == "" {
 		return nil, nil
 	}
-	to, err := parseConnectTo(way.ConnectTo)
+	dial, err := way.Dialer(r.log)
 	if err != nil {
-		return nil, fmt.Errorf("outbound.connectTo: %w", err)
+		return nil, err
 	}
 	cfg.URL, cfg.SiteCA, cfg.Certificate = url, r.identity.siteCA, r.identity.pair
-	cfg.DialContext, cfg.Version, cfg.Log = to.dial, version(), r.log
+	cfg.DialContext, cfg.Version, cfg.Log = dial, version(), r.log
 	return sitelink.New(cfg)
 }
 

@@ -77,6 +77,7 @@ func Status(err error) int {
 		{opencmg.Forbidden, http.StatusForbidden},
 		{opencmg.NotFound, http.StatusNotFound},
 		{opencmg.Conflict, http.StatusConflict},
+		{opencmg.Stale, http.StatusPreconditionFailed},
 		{opencmg.TooLarge, http.StatusRequestEntityTooLarge},
 		{opencmg.Unavailable, http.StatusServiceUnavailable},
 		{opencmg.Timeout, http.StatusGatewayTimeout},

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,53 @@ import (
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/internal/web"
 )
+
+func TestProbe(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var healthy atomic.Value // of a func
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- web.ServeProbe(ctx, ln, func() error { return healthy.Load().(func() error)() }) }()
+	for _, tt := range []struct {
+		method, path string
+		healthy      error
+		status       int
+	}{
+		{"GET", "/readyz", nil, 200},
+		{"HEAD", "/readyz", nil, 200},
+		{"GET", "/readyz", errors.New("secret"), 503},
+		{"POST", "/readyz", nil, 405},
+		{"GET", "/", nil, 404},
+		{"GET", "/livez", nil, 404},
+		{"GET", "/metrics", nil, 404},
+	} {
+		healthy.Store(func() error { return tt.healthy })
+		req, err := http.NewRequest(tt.method, "http://"+ln.Addr().String()+tt.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode != tt.status || strings.Contains(string(b), "secret") {
+			t.Errorf("%s %s: %s, %s", tt.method, tt.path, res.Status, b)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	ln.Close()
+	if err := web.ServeProbe(t.Context(), ln, nil); err == nil {
+		t.Error("served a closed listener")
+	}
+}
 
 func TestHandlerTurnsKindsIntoProblems(t *testing.T) {
 	secret := errors.New("password=hunter2")

@@ -1,0 +1,4 @@
+package azure
+
+// For the fuzz test.
+var ParseError, MatchAction = parseError, matchAction

@@ -1,0 +1,71 @@
+package site
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/opencmg/opencmg/adminservice"
+	"github.com/opencmg/opencmg/sitedb"
+)
+
+// Status message IDs. 30000 and up audit what administrators do, as in
+// Configuration Manager; 9409 is its mark of a finished deployment
+// (cmg-behaviour M12).
+const (
+	msgCreated        = 30000
+	msgChanged        = 30001
+	msgDeleted        = 30002
+	msgAsked          = 30003 // an operation was asked for
+	msgJoined         = 30010
+	msgDeployed       = 9409
+	msgOperationEnded = 9410
+	msgOperationFails = 9411
+	msgAlert          = 9420
+)
+
+// audit records what the caller did, in the transaction that does it.
+func (s *Server) audit(ctx context.Context, tx *sitedb.Tx, id int, kind, subject, format string, args ...any) error {
+	return tx.AddStatusMessage(sitedb.StatusMessage{
+		Component: componentProvider, Severity: sitedb.SeverityInfo, MessageID: id, Account: callerOf(ctx).account,
+		SubjectKind: kind, SubjectID: subject, Text: fmt.Sprintf(format, args...),
+	})
+}
+
+func (s *Server) listStatusMessages(w http.ResponseWriter, r *http.Request) error {
+	q, err := adminservice.ParseQuery(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	v := r.URL.Query()
+	f := sitedb.MessageFilter{Component: v.Get("component"), SubjectKind: v.Get("subjectKind"), SubjectID: v.Get("subject")}
+	if sev := v.Get("severity"); sev != "" {
+		f.Severities = []sitedb.Severity{sitedb.Severity(sev)}
+	}
+	// A filter needs to see everything it may keep; without one the database
+	// cuts the page.
+	offset, limit := q.Skip, q.Top
+	if q.Filter != nil {
+		offset, limit = 0, adminservice.MaxPage
+	}
+	list, total, err := s.db.SiteMessages(r.Context(), f, offset, limit)
+	if err != nil {
+		return err
+	}
+	messages := []adminservice.StatusMessage{}
+	for _, m := range list {
+		messages = append(messages, adminservice.StatusMessage{
+			ID: m.ID, At: m.At, Component: m.Component, Severity: string(m.Severity), MessageID: m.MessageID, Account: m.Account,
+			Subject: m.SubjectKind + "/" + m.SubjectID, Text: m.Text, Details: m.Properties,
+		})
+	}
+	objects, err := toMaps(messages)
+	if err != nil {
+		return err
+	}
+	if q.Filter != nil {
+		page, n := q.Apply(objects)
+		return answerPage(w, q, page, n)
+	}
+	return answerPage(w, q, q.Project(objects), total)
+}

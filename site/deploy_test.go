@@ -1,0 +1,240 @@
+package site_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
+)
+
+// TestDeployment goes through a gateway's life: created, scaled, stopped,
+// started, its certificate renewed, deleted with nothing left.
+func TestDeployment(t *testing.T) {
+	r := newRig(t)
+	r.connect()
+	op := do[adminservice.Operation](r, "POST", "Gateways", r.newGateway())
+	r.finish(op)
+	g := do[adminservice.Gateway](r, "GET", "Gateways/granitefalls", nil)
+	if g.State != adminservice.StateReady || len(g.Machines) != 2 || g.Machines[0].Number != 0 || g.Machines[1].Number != 1 || g.Machines[0].Health != "healthy" ||
+		g.DeploymentName != "granitefalls.westeurope.cloudapp.lab.opencmg.example" || len(g.Addresses) != 1 {
+		t.Fatalf("after the deployment: %+v", g)
+	}
+	if len(r.machines) != 2 {
+		t.Errorf("%d machines run", len(r.machines))
+	}
+	act := func(method, path string, in any, state string, machines int) {
+		t.Helper()
+		r.finish(do[adminservice.Operation](r, method, path, in))
+		g := do[adminservice.Gateway](r, "GET", "Gateways/"+g.ID, nil)
+		if g.State != state || len(g.Machines) != machines {
+			t.Fatalf("%s %s: %s with %d machines, want %s with %d: %s", method, path, g.State, len(g.Machines), state, machines, g.Error)
+		}
+	}
+	act("PATCH", "Gateways/"+g.ID, map[string]any{"instances": 3}, adminservice.StateReady, 3)
+	act("PATCH", "Gateways/"+g.ID, map[string]any{"instances": 1}, adminservice.StateReady, 1)
+	act("PATCH", "Gateways/"+g.ID, map[string]any{"size": "Standard"}, adminservice.StateReady, 1)
+	act("POST", "Gateways/"+g.ID+"/stop", nil, adminservice.StateStopped, 1)
+	act("POST", "Gateways/"+g.ID+"/start", nil, adminservice.StateReady, 1)
+	act("POST", "Gateways/"+g.ID+"/synchronize", nil, adminservice.StateReady, 1)
+	act("PUT", "Gateways/"+g.ID+"/certificate", adminservice.ServerCertificate{PFX: r.pfx("again", strings.ToUpper(serviceName)), Password: "again"}, adminservice.StateReady, 1)
+	before := g.CertificateThumbprint
+	if g = do[adminservice.Gateway](r, "GET", "Gateways/"+g.ID, nil); g.CertificateThumbprint == before {
+		t.Error("the certificate is the same after its renewal")
+	}
+	r.finish(do[adminservice.Operation](r, "DELETE", "Gateways/"+g.ID, nil))
+	if list := do[adminservice.Page[adminservice.Gateway]](r, "GET", "Gateways", nil).Value; len(list) != 0 {
+		t.Errorf("still there: %+v", list)
+	}
+	if left := r.cloud.State().Machines; len(left) != 0 {
+		t.Errorf("machines that were left behind: %+v", left)
+	}
+	// The same name can be used again at once.
+	r.finish(do[adminservice.Operation](r, "POST", "Gateways", r.newGateway()))
+}
+
+// TestDeploymentSurvivesACrashAtEveryStep ends the site right after each step
+// was recorded, starts it again, and wants one whole deployment.
+func TestDeploymentSurvivesACrashAtEveryStep(t *testing.T) {
+	r := newRig(t)
+	r.connect()
+	crashed := map[string]bool{}
+	at := make(chan string)
+	r.onStep = func(op, step string) {
+		if op == "create" && !crashed[step] {
+			crashed[step] = true
+			at <- step
+			select {} // the process is gone; the deferred parts of it never run
+		}
+	}
+	// What is blocked above keeps its goroutine, so the site is abandoned and
+	// not closed: its database handle goes with the process in real life.
+	op := do[adminservice.Operation](r, "POST", "Gateways", r.newGateway())
+	for i := 0; ; i++ {
+		done := make(chan error, 1)
+		c := r.c
+		go func() {
+			_, err := c.Wait(t.Context(), op.ID, nil)
+			done <- err
+		}()
+		select {
+		case step := <-at:
+			t.Logf("crash at %s", step)
+			r.abandon()
+			r.start()
+			continue
+		case err := <-done:
+			if err != nil {
+				t.Fatalf("after %d crashes: %v\n%s", i, err, r.describe(op.ID))
+			}
+		}
+		break
+	}
+	if len(crashed) < 7 {
+		t.Errorf("only %d steps: %v", len(crashed), crashed)
+	}
+	g := do[adminservice.Gateway](r, "GET", "Gateways/granitefalls", nil)
+	if g.State != adminservice.StateReady || len(g.Machines) != 2 {
+		t.Errorf("%+v", g)
+	}
+	if st := r.cloud.State(); len(st.Machines) != 2 {
+		t.Errorf("machines: %+v", st.Machines)
+	}
+}
+
+// TestDeploymentProblems gives each documented failure its own clear error, and
+// wants a state from which the administrator gets out.
+func TestDeploymentProblems(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		fault labFault
+		says  string
+	}{
+		{"name taken", labFault{Kind: "nameTaken", Name: "granitefalls"}, "granitefalls"},
+		{"provider", labFault{Kind: "providerUnregistered", Name: "Microsoft.KeyVault"}, "Microsoft.KeyVault"},
+		{"quota", labFault{Kind: "quota", Name: "cores", Limit: 1}, "quota"},
+		{"policy", labFault{Kind: "policy", Name: "Microsoft.Storage/storageAccounts"}, "RequestDisallowedByPolicy"},
+		{"half-way", labFault{Kind: "failResource", Name: "Microsoft.Compute/virtualMachineScaleSets", Code: "AllocationFailed", Message: "no room"}, "AllocationFailed"},
+		{"forbidden", labFault{Kind: "forbidden", Path: "/resourcegroups/"}, "AuthorizationFailed"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t)
+			r.connect()
+			fault, err := r.cloud.SetFault(tt.fault)
+			if err != nil {
+				t.Fatal(err)
+			}
+			op := do[adminservice.Operation](r, "POST", "Gateways", r.newGateway())
+			_, err = r.c.Wait(t.Context(), op.ID, nil)
+			if err == nil || !strings.Contains(err.Error(), tt.says) {
+				t.Fatalf("got %v, want %q\n%s", err, tt.says, r.describe(op.ID))
+			}
+			t.Logf("%v", err)
+			g := do[adminservice.Gateway](r, "GET", "Gateways/granitefalls", nil)
+			if g.State != adminservice.StateError || !strings.Contains(g.Error, tt.says) {
+				t.Errorf("gateway: %s %s", g.State, g.Error)
+			}
+			if err := r.cloud.ClearFault(fault); err != nil {
+				t.Fatal(err)
+			}
+			if tt.fault.Kind == "providerUnregistered" {
+				apps := do[adminservice.Page[adminservice.Application]](r, "GET", "Applications?$filter="+url.QueryEscape("kind eq 'ServerApplication'"), nil).Value
+				r.finish(do[adminservice.Operation](r, "POST", "Applications/"+apps[0].ID+"/registerProviders", map[string]string{"subscriptionId": subscriptionID}))
+			}
+			r.finish(do[adminservice.Operation](r, "POST", "Gateways/"+g.ID+"/retry", nil))
+			r.finish(do[adminservice.Operation](r, "DELETE", "Gateways/"+g.ID, nil))
+		})
+	}
+}
+
+// TestRetryAfter: a busy cloud is asked again without anybody doing anything.
+func TestRetryAfter(t *testing.T) {
+	r := newRig(t)
+	r.connect()
+	if _, err := r.cloud.SetFault(labFault{Kind: "status", Path: "deployments", Method: "PUT", Status: 429, Code: "TooManyRequests", Times: 6}); err != nil {
+		t.Fatal(err)
+	}
+	r.finish(do[adminservice.Operation](r, "POST", "Gateways", r.newGateway()))
+}
+
+func TestRefusedGateways(t *testing.T) {
+	r := newRig(t)
+	for _, tt := range []struct {
+		name   string
+		change func(*adminservice.NewGateway)
+		says   string
+	}{
+		{"no application", func(*adminservice.NewGateway) {}, "no server application"},
+		{"wrong password", func(g *adminservice.NewGateway) { g.Certificate.Password = "x" }, "password"},
+		{"no certificate", func(g *adminservice.NewGateway) { g.Certificate.PFX = nil }, "upload"},
+		{"17 instances", func(g *adminservice.NewGateway) { g.Instances = 17 }, "1 to 16"},
+		{"size", func(g *adminservice.NewGateway) { g.Size = "Huge" }, "VM size"},
+		{"deployment name", func(g *adminservice.NewGateway) { g.DeploymentName = "Has-Hyphen" }, "deployment name"},
+		{"thresholds", func(g *adminservice.NewGateway) { g.Traffic = &adminservice.Threshold{GB: 1, WarningPct: 95} }, "warningPct"},
+		{"model", func(g *adminservice.NewGateway) { g.Model = "Classic" }, "model"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			in := r.newGateway()
+			tt.change(&in)
+			err := r.c.Do(t.Context(), "POST", "Gateways", in, nil)
+			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), in.Certificate.Password) && in.Certificate.Password != "x" {
+				t.Errorf("got %v, want %q", err, tt.says)
+			}
+		})
+	}
+	r.connect()
+	in := r.newGateway()
+	in.Region = "Atlantis"
+	op := do[adminservice.Operation](r, "POST", "Gateways", in)
+	if _, err := r.c.Wait(t.Context(), op.ID, nil); err == nil || !strings.Contains(err.Error(), "atlantis") {
+		t.Errorf("region: %v", err)
+	}
+	if err := r.c.Do(t.Context(), "POST", "Gateways", r.newGateway(), nil); !errors.Is(err, opencmg.Conflict) {
+		t.Errorf("the same name twice: %v", err)
+	}
+}
+
+// TestNoSecretIsShown looks for every planted secret in logs, answers and
+// tables.
+func TestNoSecretIsShown(t *testing.T) {
+	r := newRig(t)
+	r.connect()
+	r.finish(do[adminservice.Operation](r, "POST", "Gateways", r.newGateway()))
+	apps, err := r.db.Objects(context.Background(), "application")
+	if err != nil {
+		t.Fatal(err)
+	}
+	planted := []string{deployerSecret, "p4ssw0rd-planted", string(r.c.Token), "PRIVATE KEY"}
+	for _, a := range apps {
+		if secret, err := r.db.Secret(context.Background(), "application/"+a.ID); err == nil {
+			planted = append(planted, string(secret))
+		}
+	}
+	if len(planted) != 5 {
+		t.Fatalf("%d secrets to look for", len(planted))
+	}
+	places := map[string]string{"the log": r.log.String()}
+	for _, path := range []string{"Applications", "AzureServices", "Gateways", "Operations", "StatusMessages", "Accounts", "Tenants", "JoinTokens"} {
+		places[path] = fmt.Sprint(do[map[string]any](r, "GET", path, nil))
+	}
+	for _, kind := range []string{"application", "gateway", "account", "azure-service", "published", "url-mappings"} {
+		objects, err := r.db.Objects(context.Background(), kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range objects {
+			places["table "+kind] += string(o.Body)
+		}
+	}
+	for where, text := range places {
+		for i, secret := range planted {
+			if strings.Contains(text, secret) {
+				t.Errorf("secret %d is in %s", i, where)
+			}
+		}
+	}
+}

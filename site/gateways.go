@@ -1,0 +1,623 @@
+package site
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
+	"github.com/opencmg/opencmg/azure"
+	"github.com/opencmg/opencmg/pki"
+	"github.com/opencmg/opencmg/sitedb"
+)
+
+// gatewayRecord is a gateway of the site. Its server certificate with the key
+// is a secret of the database, named by gatewaySecret.
+type gatewayRecord struct {
+	GUID           string                       `json:"guid"` // tag of its cloud resources
+	Prefix         string                       `json:"prefix"`
+	ServiceName    string                       `json:"serviceName"`
+	DeploymentName string                       `json:"deploymentName"`
+	Model          string                       `json:"model"`
+	Environment    opencmg.Environment          `json:"environment,omitempty"`
+	TenantID       string                       `json:"tenantId,omitempty"`
+	SubscriptionID string                       `json:"subscriptionId,omitempty"`
+	ServerAppID    string                       `json:"serverAppId,omitempty"`
+	Region         string                       `json:"region,omitempty"`
+	ResourceGroup  string                       `json:"resourceGroup,omitempty"`
+	CreateGroup    bool                         `json:"createGroup,omitempty"`
+	GroupIsOurs    bool                         `json:"groupIsOurs,omitempty"` // we made it, so we may delete it
+	Settings       adminservice.GatewaySettings `json:"settings"`
+
+	State      string              `json:"state"`
+	Error      string              `json:"error,omitempty"`
+	CloudError *opencmg.CloudError `json:"cloudError,omitempty"`
+	Operation  string              `json:"operation,omitempty"` // under way, or the last that failed
+
+	CertificateSubject string             `json:"certificateSubject"`
+	CertificateLeaf    string             `json:"certificateLeaf"` // PEM
+	Thumbprint         string             `json:"thumbprint"`      // SHA-256
+	ThumbprintSHA1     string             `json:"thumbprintSha1"`
+	CertificateEnds    time.Time          `json:"certificateEnds"`
+	ACME               *adminservice.ACME `json:"acme,omitempty"`
+
+	// What the cloud made.
+	Principal string          `json:"principal,omitempty"` // object ID of the server app's principal
+	Addresses []string        `json:"addresses,omitempty"`
+	Machines  []machineRecord `json:"machines,omitempty"`
+}
+
+// machineRecord is a machine with the instance number that it was given.
+type machineRecord struct {
+	ID     string `json:"id"`
+	Number int    `json:"number"`
+	Port   int    `json:"port,omitempty"`   // public port of its tunnels
+	Power  string `json:"power,omitempty"`  // as last seen
+	Health string `json:"health,omitempty"` // as last seen
+	// Address is where tunnels to a self-hosted instance are dialled.
+	Address string `json:"address,omitempty"`
+}
+
+func gatewaySecret(id string) string { return "gateway/" + id + "/certificate" }
+
+// busy reports whether the cloud service manager works on the gateway.
+func (g *gatewayRecord) busy() bool {
+	switch g.State {
+	case adminservice.StateReady, adminservice.StateStopped, adminservice.StateError:
+		return false
+	}
+	return true
+}
+
+// deployment is what the cloud is asked for. CustomData is filled in by the
+// step that needs it.
+func (g *gatewayRecord) deployment() *opencmg.Deployment {
+	return &opencmg.Deployment{
+		GatewayID: g.GUID, Environment: g.Environment, TenantID: g.TenantID, SubscriptionID: g.SubscriptionID,
+		ResourceGroup: g.ResourceGroup, CreateGroup: g.CreateGroup, Region: g.Region, Name: g.Prefix, ServiceName: g.ServiceName,
+		Size: g.Settings.Size, Instances: g.Settings.Instances, IPv6: g.Settings.IPv6, EnforceTLS12: *g.Settings.EnforceTLS12,
+		ServerPrincipal: g.Principal,
+	}
+}
+
+func (s *Server) gateway(r *record[gatewayRecord]) adminservice.Gateway {
+	v := r.Value
+	g := adminservice.Gateway{
+		GatewaySettings: v.Settings, ID: r.ID, Version: r.Version, Name: v.Prefix, ServiceName: v.ServiceName, DeploymentName: v.DeploymentName,
+		Model: v.Model, Environment: v.Environment, TenantID: v.TenantID, SubscriptionID: v.SubscriptionID, ServerAppID: v.ServerAppID,
+		Region: v.Region, ResourceGroup: v.ResourceGroup, Created: r.Created, State: v.State, Error: v.Error, CloudError: v.CloudError, OperationID: v.Operation,
+		CertificateSubject: v.CertificateSubject, CertificateThumbprint: v.Thumbprint, CertificateEnds: v.CertificateEnds, ACME: v.ACME,
+		Configuration: s.publisher.version(r.ID), Addresses: v.Addresses,
+	}
+	for _, m := range v.Machines {
+		i := adminservice.Instance{Number: m.Number, Machine: m.ID, Power: m.Power, Health: m.Health}
+		i.Status, i.Connected = s.live.instance(v.Prefix, m.Number, s.cfg.Now())
+		g.Machines = append(g.Machines, i)
+	}
+	return g
+}
+
+func (s *Server) listGateways(w http.ResponseWriter, r *http.Request) error {
+	records, err := readAll[gatewayRecord](r.Context(), s.db, kindGateway)
+	if err != nil {
+		return err
+	}
+	var list []adminservice.Gateway
+	for _, rec := range records {
+		g := s.gateway(rec)
+		if err := s.usage(r.Context(), &g); err != nil {
+			return err
+		}
+		list = append(list, g)
+	}
+	return answerList(w, r, list)
+}
+
+func (s *Server) getGateway(w http.ResponseWriter, r *http.Request) error {
+	rec, err := s.findGateway(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	g := s.gateway(rec)
+	if err := s.usage(r.Context(), &g); err != nil {
+		return err
+	}
+	return answerOne(w, http.StatusOK, rec.Version, g)
+}
+
+// findGateway finds a gateway by its ID, name, service name or deployment name.
+func (s *Server) findGateway(ctx context.Context, key string) (*record[gatewayRecord], error) {
+	records, err := readAll[gatewayRecord](ctx, s.db, kindGateway)
+	if err != nil {
+		return nil, err
+	}
+	for _, rec := range records {
+		if rec.ID == key || sameName(rec.Value.Prefix, key) || sameName(rec.Value.ServiceName, key) || sameName(rec.Value.DeploymentName, key) {
+			return rec, nil
+		}
+	}
+	return nil, opencmg.Errorf(opencmg.NotFound, "there is no gateway %q: opencmg gateway list shows those of the site", key)
+}
+
+// checkSettings checks what may be changed later and fills in the defaults.
+func checkSettings(g *adminservice.GatewaySettings) error {
+	size, err := opencmg.ParseVMSize(string(g.Size))
+	if err != nil {
+		return err
+	}
+	g.Size = size
+	if g.Instances == 0 {
+		g.Instances = 1
+	}
+	if g.Instances < 1 || g.Instances > opencmg.MaxInstances {
+		return opencmg.Errorf(opencmg.Invalid, "instances: must be 1 to %d, is %d", opencmg.MaxInstances, g.Instances)
+	}
+	for _, b := range []**bool{&g.CheckRevocation, &g.EnforceTLS12, &g.EnableContent} {
+		if *b == nil {
+			yes := true
+			*b = &yes
+		}
+	}
+	if g.MinTLS != "" && g.MinTLS != "1.2" && g.MinTLS != "1.3" {
+		return opencmg.Errorf(opencmg.Invalid, "minTls: must be 1.2 or 1.3, is %q", g.MinTLS)
+	}
+	if g.Traffic == nil {
+		g.Traffic = &adminservice.Threshold{GB: defaultTrafficGB}
+	}
+	if g.Storage == nil {
+		g.Storage = &adminservice.Threshold{GB: defaultStorageGB}
+	}
+	for name, t := range map[string]*adminservice.Threshold{"traffic": g.Traffic, "storage": g.Storage} {
+		t.WarningPct, t.CriticalPct = cmp.Or(t.WarningPct, 50), cmp.Or(t.CriticalPct, 90)
+		if t.GB < 1 || t.WarningPct < 1 || t.WarningPct > t.CriticalPct || t.CriticalPct > 100 {
+			return opencmg.Errorf(opencmg.Invalid, "%s: gb must be at least 1, and 1 <= warningPct <= criticalPct <= 100", name)
+		}
+		if name == "storage" && t.StopService {
+			return opencmg.Errorf(opencmg.Invalid, "storage: stopService goes with the traffic threshold only")
+		}
+	}
+	return nil
+}
+
+// Defaults of the thresholds, in GB (cmg-behaviour A1, A2).
+const (
+	defaultTrafficGB = 10_000
+	defaultStorageGB = 2_000
+)
+
+// plan turns a request into a record, without asking the cloud. pfx is the
+// certificate as the instances get it, without password.
+func (s *Server) planGateway(ctx context.Context, in *adminservice.NewGateway) (v gatewayRecord, pfx []byte, err error) {
+	v = gatewayRecord{GUID: newGUID(), Model: cmp.Or(in.Model, adminservice.ModelScaleSet), Settings: in.GatewaySettings, State: adminservice.StateProvisioning, ACME: in.Certificate.ACME}
+	if err := checkSettings(&v.Settings); err != nil {
+		return v, nil, err
+	}
+	cert, err := s.inspectCertificate(&in.Certificate, pki.ServerCertificateOptions{ServiceName: in.Certificate.ServiceName, DeploymentName: in.DeploymentName})
+	if err != nil {
+		return v, nil, err
+	}
+	v.setCertificate(cert)
+	v.ServiceName = cert.ServiceName
+	v.Prefix = cmp.Or(in.DeploymentName, strings.ToLower(strings.SplitN(cert.ServiceName, ".", 2)[0]))
+	if err := opencmg.ValidateDeploymentName(v.Prefix); err != nil {
+		if in.DeploymentName == "" {
+			return v, nil, opencmg.Errorf(opencmg.Invalid, "the first label of the service name %s can not be the deployment name: give another deploymentName: %w", v.ServiceName, err)
+		}
+		return v, nil, err
+	}
+	switch v.Model {
+	case adminservice.ModelSelfHosted:
+		v.DeploymentName, v.State = v.ServiceName, adminservice.StateReady
+		return v, cert.pfx, nil
+	case adminservice.ModelScaleSet:
+	default:
+		return v, nil, opencmg.Errorf(opencmg.Invalid, "model %q: must be %s or %s", v.Model, adminservice.ModelScaleSet, adminservice.ModelSelfHosted)
+	}
+	app, err := s.deployingApp(ctx, in.ServerAppID)
+	if err != nil {
+		return v, nil, err
+	}
+	t, err := read[tenantRecord](ctx, s.db, kindTenant, app.Value.TenantID)
+	if err != nil {
+		return v, nil, err
+	}
+	v.ServerAppID, v.TenantID, v.Environment = app.ID, t.ID, t.Value.Environment
+	if in.Environment != "" && !strings.EqualFold(string(in.Environment), string(v.Environment)) {
+		return v, nil, opencmg.Errorf(opencmg.Invalid, "environment %s: application %s belongs to a tenant of %s", in.Environment, app.Name, v.Environment)
+	}
+	v.SubscriptionID = strings.ToLower(in.SubscriptionID)
+	v.Region, v.ResourceGroup, v.CreateGroup = opencmg.RegionName(in.Region), in.ResourceGroup, !in.ExistingGroup
+	if v.ResourceGroup == "" {
+		if in.ExistingGroup {
+			return v, nil, opencmg.Errorf(opencmg.Invalid, "resourceGroup: name the existing group")
+		}
+		v.ResourceGroup = v.Prefix
+	}
+	ends, err := azure.EndpointsOf(v.Environment)
+	if err != nil {
+		return v, nil, err
+	}
+	v.DeploymentName = ends.DeploymentName(v.Prefix, v.Region)
+	return v, cert.pfx, v.deployment().Validate()
+}
+
+// deployingApp finds the server app that deploys.
+func (s *Server) deployingApp(ctx context.Context, id string) (*record[applicationRecord], error) {
+	apps, err := readAll[applicationRecord](ctx, s.db, kindApplication)
+	if err != nil {
+		return nil, err
+	}
+	apps = slices.DeleteFunc(apps, func(a *record[applicationRecord]) bool {
+		return a.Value.Kind != adminservice.ServerApplication || id != "" && a.ID != id && !strings.EqualFold(a.Value.ClientID, id)
+	})
+	switch {
+	case len(apps) == 1:
+		return apps[0], nil
+	case id != "":
+		return nil, opencmg.Errorf(opencmg.NotFound, "serverAppId: there is no server application %q: import or create one", id)
+	case len(apps) == 0:
+		return nil, opencmg.Errorf(opencmg.Conflict, "the site has no server application yet: connect it to a tenant first (Azure services)")
+	}
+	return nil, opencmg.Errorf(opencmg.Invalid, "serverAppId: the site has %d server applications: say which one deploys", len(apps))
+}
+
+func (v *gatewayRecord) setCertificate(c *usableCertificate) {
+	v.CertificateSubject, v.CertificateEnds = c.Subject, c.NotAfter.UTC()
+	v.Thumbprint, v.ThumbprintSHA1 = c.Thumbprint, pki.ThumbprintSHA1(c.Certificate)
+	v.CertificateLeaf = string(pki.EncodeCertificates(c.Certificate))
+}
+
+// A usableCertificate is a server certificate that passed every check.
+type usableCertificate struct {
+	*pki.ServerCertificateInfo
+	pfx    []byte // as the instances get it, without password
+	checks []opencmg.Check
+}
+
+// inspectCertificate checks a server authentication certificate as a whole. A
+// failed check is an error.
+func (s *Server) inspectCertificate(in *adminservice.ServerCertificate, o pki.ServerCertificateOptions) (*usableCertificate, error) {
+	if len(in.PFX) == 0 {
+		return nil, opencmg.Errorf(opencmg.Invalid, "certificate.pfx: upload the server authentication certificate with its private key as PFX")
+	}
+	o.Now = s.cfg.Now()
+	info, checks, err := pki.InspectServerCertificate(in.PFX, []byte(in.Password), o)
+	if err != nil {
+		return nil, err
+	}
+	var failed []string
+	for _, c := range checks {
+		if c.State == opencmg.CheckFail {
+			failed = append(failed, fmt.Sprintf("%s: %s; %s", c.Name, c.Evidence, c.NextStep))
+		}
+	}
+	if len(failed) > 0 {
+		return nil, opencmg.Errorf(opencmg.Invalid, "the server certificate can not be used: %s", strings.Join(failed, ". "))
+	}
+	u := &usableCertificate{ServerCertificateInfo: info, checks: checks}
+	u.pfx, err = pki.ReencodePFX(in.PFX, []byte(in.Password))
+	return u, err
+}
+
+// checkServerCertificate is part 1 of the set-up before anything else is there.
+func (s *Server) checkServerCertificate(w http.ResponseWriter, r *http.Request) error {
+	var in adminservice.ServerCertificate
+	if err := decodeBody(r, &in); err != nil {
+		return err
+	}
+	info, checks, err := pki.InspectServerCertificate(in.PFX, []byte(in.Password), pki.ServerCertificateOptions{ServiceName: in.ServiceName, Now: s.cfg.Now()})
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, adminservice.CertificateReport{
+		Subject: info.Subject, Names: info.DNSNames, ServiceName: info.ServiceName, DeploymentName: info.DeploymentName,
+		Thumbprint: info.Thumbprint, Ends: info.NotAfter.UTC(), Checks: checks,
+	})
+}
+
+func (s *Server) createGateway(w http.ResponseWriter, r *http.Request) error {
+	var in adminservice.NewGateway
+	if err := decodeBody(r, &in); err != nil {
+		return err
+	}
+	v, pfx, err := s.planGateway(r.Context(), &in)
+	if err != nil {
+		return err
+	}
+	rec := &record[gatewayRecord]{Name: v.Prefix, Value: v}
+	insert := func(tx *sitedb.Tx) error {
+		others, err := all[gatewayRecord](tx, kindGateway)
+		if err != nil {
+			return err
+		}
+		for _, o := range others {
+			if sameName(o.Value.ServiceName, v.ServiceName) {
+				return opencmg.Errorf(opencmg.Conflict, "gateway %s has the service name %s already", o.Name, v.ServiceName)
+			}
+		}
+		n, err := tx.NextNumber("azure-service-id")
+		if err != nil {
+			return err
+		}
+		rec.ID = strconv.FormatInt(firstServiceID+n, 10)
+		if err := rec.put(tx, kindGateway); err != nil {
+			return err
+		}
+		if err := tx.PutSecret(gatewaySecret(rec.ID), pfx); err != nil {
+			return err
+		}
+		return s.audit(r.Context(), tx, msgCreated, kindGateway, rec.ID, "created gateway %s (%s, %d instances of size %s)", v.ServiceName, v.Model, v.Settings.Instances, v.Settings.Size)
+	}
+	if v.Model == adminservice.ModelSelfHosted {
+		if err := s.db.Change(r.Context(), "create gateway", insert); err != nil {
+			return err
+		}
+		return answerOne(w, http.StatusCreated, rec.Version, s.gateway(rec))
+	}
+	op, err := s.manager.begin(r.Context(), opCreate, kindGateway, "", func(tx *sitedb.Tx, op *sitedb.Operation) error {
+		rec.Value.Operation = op.ID
+		if err := insert(tx); err != nil {
+			return err
+		}
+		op.SubjectID = rec.ID
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return accepted(w, op)
+}
+
+// firstServiceID makes AzureServiceIDs look like those of Configuration
+// Manager, which scripts take for numbers of eight digits.
+const firstServiceID = 16777216
+
+// checkGateway runs every check of a planned gateway and creates nothing.
+func (s *Server) checkGateway(w http.ResponseWriter, r *http.Request) error {
+	var in adminservice.NewGateway
+	if err := decodeBody(r, &in); err != nil {
+		return err
+	}
+	v, _, err := s.planGateway(r.Context(), &in)
+	if err != nil {
+		return err
+	}
+	checks := []opencmg.Check{{ID: "certificate", Name: "Server authentication certificate", State: opencmg.CheckPass, Evidence: v.CertificateSubject + ", until " + v.CertificateEnds.Format(time.DateOnly)}}
+	if v.Model == adminservice.ModelScaleSet {
+		cloud, err := s.cloudOf(r.Context(), &v)
+		if err != nil {
+			return err
+		}
+		more, err := cloud.Check(r.Context(), v.deployment())
+		if err != nil {
+			return cloudProblem(err, "the checks could not be made")
+		}
+		checks = append(checks, more...)
+	}
+	return answer(w, http.StatusOK, adminservice.Page[opencmg.Check]{Value: checks})
+}
+
+// cloudOf signs in to a gateway's cloud as its server app.
+func (s *Server) cloudOf(ctx context.Context, v *gatewayRecord) (Cloud, error) {
+	app, err := read[applicationRecord](ctx, s.db, kindApplication, v.ServerAppID)
+	if err != nil {
+		return nil, err
+	}
+	in, err := s.signInAs(ctx, app, v.SubscriptionID)
+	if err != nil {
+		return nil, err
+	}
+	return s.cfg.Cloud(in)
+}
+
+// A changeGateway names what is to change; what is missing stays.
+type changeGateway struct {
+	Description     *string                 `json:"description,omitempty"`
+	Size            opencmg.VMSize          `json:"size,omitempty"`
+	Instances       int                     `json:"instances,omitempty"`
+	Certificates    *[]string               `json:"certificates,omitempty"`
+	CheckRevocation *bool                   `json:"checkRevocation,omitempty"`
+	EnforceTLS12    *bool                   `json:"enforceTls12,omitempty"`
+	MinTLS          *string                 `json:"minTls,omitempty"`
+	EnableContent   *bool                   `json:"enableContent,omitempty"`
+	Traffic         *adminservice.Threshold `json:"traffic,omitempty"`
+	Storage         *adminservice.Threshold `json:"storage,omitempty"`
+}
+
+func (c *changeGateway) apply(g *adminservice.GatewaySettings) {
+	set := func(to **bool, v *bool) {
+		if v != nil {
+			*to = v
+		}
+	}
+	if c.Description != nil {
+		g.Description = *c.Description
+	}
+	g.Size, g.Instances = cmp.Or(c.Size, g.Size), cmp.Or(c.Instances, g.Instances)
+	if c.Certificates != nil {
+		g.Certificates = *c.Certificates
+	}
+	set(&g.CheckRevocation, c.CheckRevocation)
+	set(&g.EnforceTLS12, c.EnforceTLS12)
+	set(&g.EnableContent, c.EnableContent)
+	if c.MinTLS != nil {
+		g.MinTLS = *c.MinTLS
+	}
+	if c.Traffic != nil {
+		g.Traffic = c.Traffic
+	}
+	if c.Storage != nil {
+		g.Storage = c.Storage
+	}
+}
+
+func (s *Server) changeGateway(w http.ResponseWriter, r *http.Request) error {
+	var in changeGateway
+	if err := decodeBody(r, &in); err != nil {
+		return err
+	}
+	version, err := ifMatch(r)
+	if err != nil {
+		return err
+	}
+	found, err := s.findGateway(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	var kind string
+	change := func(tx *sitedb.Tx, rec *record[gatewayRecord]) error {
+		if err := rec.expect(version); err != nil {
+			return err
+		}
+		before := rec.Value.Settings
+		in.apply(&rec.Value.Settings)
+		if err := checkSettings(&rec.Value.Settings); err != nil {
+			return err
+		}
+		kind = ""
+		if rec.Value.Model == adminservice.ModelScaleSet {
+			switch after := rec.Value.Settings; {
+			case after.Size != before.Size, *after.EnforceTLS12 != *before.EnforceTLS12:
+				kind = opResize
+			case after.Instances != before.Instances:
+				kind = opScale
+			}
+		}
+		if kind != "" && rec.Value.State != adminservice.StateReady {
+			return opencmg.Errorf(opencmg.Conflict, "gateway %s is %s: size and instances can be changed when it is Ready", rec.Name, rec.Value.State)
+		}
+		return s.audit(r.Context(), tx, msgChanged, kindGateway, rec.ID, "changed the settings of gateway %s", rec.Value.ServiceName)
+	}
+	var rec *record[gatewayRecord]
+	op, err := s.manager.beginIf(r.Context(), found.ID, func(tx *sitedb.Tx) (string, error) {
+		if rec, err = get[gatewayRecord](tx, kindGateway, found.ID); err != nil {
+			return "", err
+		}
+		if err := change(tx, rec); err != nil {
+			return "", err
+		}
+		return kind, rec.put(tx, kindGateway)
+	})
+	if err != nil {
+		return err
+	}
+	if op != nil {
+		return accepted(w, *op)
+	}
+	return answerOne(w, http.StatusOK, rec.Version, s.gateway(rec))
+}
+
+// renewGatewayCertificate replaces the server certificate. Its name must stay
+// the same, compared without case (cmg-behaviour G44; the original compares
+// with case).
+func (s *Server) renewGatewayCertificate(w http.ResponseWriter, r *http.Request) error {
+	var in adminservice.ServerCertificate
+	if err := decodeBody(r, &in); err != nil {
+		return err
+	}
+	found, err := s.findGateway(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	old, err := pki.ParseCertificates([]byte(found.Value.CertificateLeaf))
+	if err != nil {
+		return err
+	}
+	info, err := s.inspectCertificate(&in, pki.ServerCertificateOptions{
+		ServiceName: found.Value.ServiceName, DeploymentName: found.Value.Prefix, Replaces: old[0],
+	})
+	if err != nil {
+		return err
+	}
+	op, err := s.manager.beginOn(r.Context(), found.ID, opCertificate, func(tx *sitedb.Tx, rec *record[gatewayRecord]) error {
+		rec.Value.setCertificate(info)
+		if err := tx.PutSecret(gatewaySecret(rec.ID), info.pfx); err != nil {
+			return err
+		}
+		return s.audit(r.Context(), tx, msgChanged, kindGateway, rec.ID, "replaced the server certificate of gateway %s, until %s", rec.Value.ServiceName, rec.Value.CertificateEnds.Format(time.DateOnly))
+	})
+	if err != nil {
+		return err
+	}
+	return accepted(w, op)
+}
+
+// gatewayAction begins an operation of the kind.
+func (s *Server) gatewayAction(kind string) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		found, err := s.findGateway(r.Context(), r.PathValue("id"))
+		if err != nil {
+			return err
+		}
+		op, err := s.manager.beginOn(r.Context(), found.ID, kind, func(tx *sitedb.Tx, rec *record[gatewayRecord]) error {
+			return s.audit(r.Context(), tx, msgAsked, kindGateway, rec.ID, "asked to %s gateway %s", kind, rec.Value.ServiceName)
+		})
+		if err != nil {
+			return err
+		}
+		return accepted(w, op)
+	}
+}
+
+// retryGateway begins the failed operation again, at the step that failed.
+func (s *Server) retryGateway(w http.ResponseWriter, r *http.Request) error {
+	found, err := s.findGateway(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	op, err := s.manager.retry(r.Context(), found.ID)
+	if err != nil {
+		return err
+	}
+	return accepted(w, op)
+}
+
+func (s *Server) deleteGateway(w http.ResponseWriter, r *http.Request) error {
+	found, err := s.findGateway(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	version, err := ifMatch(r)
+	if err != nil {
+		return err
+	}
+	if err := found.expect(version); err != nil {
+		return err
+	}
+	op, err := s.manager.beginOn(r.Context(), found.ID, opDelete, func(tx *sitedb.Tx, rec *record[gatewayRecord]) error {
+		points, err := all[pointRecord](tx, kindPoint)
+		if err != nil {
+			return err
+		}
+		for _, p := range points {
+			if p.Value.GatewayID != rec.ID {
+				continue
+			}
+			p.Value.GatewayID = ""
+			if err := p.put(tx, kindPoint); err != nil {
+				return err
+			}
+		}
+		return s.audit(r.Context(), tx, msgDeleted, kindGateway, rec.ID, "asked to delete gateway %s", rec.Value.ServiceName)
+	})
+	if err != nil {
+		return err
+	}
+	return accepted(w, op)
+}
+
+// cloudProblem puts what the site was doing before an error of the cloud, and
+// gives it a kind.
+func cloudProblem(err error, doing string) error {
+	if ce, ok := errors.AsType[*opencmg.CloudError](err); ok {
+		return &opencmg.Error{Kind: opencmg.Conflict, Msg: doing + ": " + ce.Error(), Err: err}
+	}
+	return err
+}

@@ -1,0 +1,143 @@
+package site
+
+import (
+	"sync"
+	"time"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
+)
+
+// live is what site systems reported lately. It is in memory only: after a
+// start everything is reported again within half a minute.
+type live struct {
+	began time.Time
+
+	mu      sync.Mutex // guards what follows
+	systems map[string]*liveSystem
+	// instances by gateway and number.
+	instances map[instanceKey]*opencmg.InstanceStatus
+}
+
+type instanceKey struct {
+	gateway string
+	number  int
+}
+
+type liveSystem struct {
+	at     time.Time
+	report adminservice.SiteSystemReport
+}
+
+// stale is how old a report may be and still count. Reports come at least
+// every 30 seconds.
+const stale = 75 * time.Second
+
+func newLive(now time.Time) *live {
+	return &live{began: now, systems: map[string]*liveSystem{}, instances: map[instanceKey]*opencmg.InstanceStatus{}}
+}
+
+// An instanceDelta is what an instance said, and what it had said before; nil
+// when that was another process, or nothing since the site started.
+type instanceDelta struct{ before, now *opencmg.InstanceStatus }
+
+// endpoint is what the instance had counted before.
+func (d instanceDelta) endpoint(role opencmg.RoleID, name string) opencmg.InstanceTraffic {
+	if d.before != nil {
+		for _, t := range d.before.Endpoints {
+			if t.Role == role && t.Endpoint == name {
+				return t
+			}
+		}
+	}
+	return opencmg.InstanceTraffic{}
+}
+
+// put takes a report. Every connection point reports every instance; what is
+// new is returned once.
+func (l *live) put(id string, r adminservice.SiteSystemReport, now time.Time) (deltas []instanceDelta) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.systems[id] = &liveSystem{now, r}
+	for i := range r.Instances {
+		st := &r.Instances[i]
+		k := instanceKey{st.Gateway, st.Instance}
+		old := l.instances[k]
+		if old != nil && !old.Time.Before(st.Time) {
+			continue
+		}
+		l.instances[k] = st
+		switch {
+		case old != nil && old.Started.Equal(st.Started):
+			deltas = append(deltas, instanceDelta{old, st})
+		case old != nil || !st.Started.Before(l.began):
+			deltas = append(deltas, instanceDelta{nil, st})
+		}
+		// Otherwise the site started after the instance, and has counted an
+		// unknown part of this before.
+	}
+	return deltas
+}
+
+func (l *live) forget(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.systems, id)
+}
+
+// system returns the last report of a system, nil when there is none, and when
+// it came.
+func (l *live) system(id string) (*adminservice.SiteSystemReport, time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.systems[id]; s != nil {
+		return &s.report, s.at
+	}
+	return nil, time.Time{}
+}
+
+// instance returns what an instance said last, and whether a connection point
+// holds a tunnel to it.
+func (l *live) instance(gateway string, n int, now time.Time) (status *opencmg.InstanceStatus, connected bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.systems {
+		if now.Sub(s.at) > stale || s.report.ConnectionPoint == nil {
+			continue
+		}
+		for _, t := range s.report.ConnectionPoint.Tunnels {
+			if t.Gateway == gateway && t.Instance == n && t.Connected {
+				connected = true
+			}
+		}
+	}
+	return l.instances[instanceKey{gateway, n}], connected
+}
+
+// served reports whether any connection point serves the gateway.
+func (l *live) served(gateway string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.systems {
+		if now.Sub(s.at) > stale || s.report.ConnectionPoint == nil {
+			continue
+		}
+		for _, t := range s.report.ConnectionPoint.Tunnels {
+			if t.Gateway == gateway && t.Connected {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// all returns what every instance said last.
+func (l *live) all() []*opencmg.InstanceStatus {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []*opencmg.InstanceStatus
+	for _, st := range l.instances {
+		list = append(list, st)
+	}
+	return list
+}

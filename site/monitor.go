@@ -1,0 +1,382 @@
+package site
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/opencmg/opencmg/adminservice"
+	"github.com/opencmg/opencmg/sitedb"
+)
+
+// Intervals of cmg-behaviour: thresholds every six minutes (A3), secrets every
+// hour (A8). Storage keys are looked at once a day (M5).
+const (
+	thresholdEvery = 6 * time.Minute
+	expiryEvery    = time.Hour
+	trafficWindow  = 14 * 24 * time.Hour
+	gigabyte       = 1e9
+)
+
+// Kinds of alerts.
+const (
+	alertTraffic = "traffic"
+	alertStorage = "storage"
+	alertExpiry  = "expiry"
+)
+
+// monitor watches thresholds, expiry and connections until ctx ends.
+func (s *Server) monitor(ctx context.Context) error {
+	threshold, expiry := time.NewTicker(thresholdEvery), time.NewTicker(expiryEvery)
+	defer threshold.Stop()
+	defer expiry.Stop()
+	for _, look := range []func(context.Context) error{s.watchThresholds, s.watchExpiry} {
+		s.report(ctx, look(ctx))
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-threshold.C:
+			s.report(ctx, s.watchThresholds(ctx))
+			s.report(ctx, s.db.RollUpTraffic(ctx, s.cfg.Now()))
+		case <-expiry.C:
+			s.report(ctx, s.watchExpiry(ctx))
+		}
+	}
+}
+
+func (s *Server) report(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil {
+		s.log.Error("monitoring is incomplete", "component", componentManager, "err", err)
+	}
+}
+
+// countTraffic adds what instances sent since the report before.
+func (s *Server) countTraffic(ctx context.Context, sys *system, deltas []instanceDelta) error {
+	if len(deltas) == 0 {
+		return nil
+	}
+	gateways, err := readAll[gatewayRecord](ctx, s.db, kindGateway)
+	if err != nil {
+		return err
+	}
+	var counted []sitedb.Traffic
+	for _, d := range deltas {
+		i := slices.IndexFunc(gateways, func(g *record[gatewayRecord]) bool { return g.Value.Prefix == d.now.Gateway })
+		if i < 0 {
+			continue
+		}
+		for _, t := range d.now.Endpoints {
+			was := d.endpoint(t.Role, t.Endpoint)
+			c := sitedb.Counts{
+				Requests: t.Requests - was.Requests, Failed: t.Failed - was.Failed,
+				RequestBytes: t.RequestBytes - was.RequestBytes, ResponseBytes: t.ResponseBytes - was.ResponseBytes,
+			}
+			if c.Requests <= 0 && c.ResponseBytes <= 0 && c.RequestBytes <= 0 {
+				continue
+			}
+			counted = append(counted, sitedb.Traffic{
+				GatewayID: gateways[i].ID, Instance: strconv.Itoa(d.now.Instance), Endpoint: t.Endpoint, ConnectionPoint: sys.name, Start: d.now.Time, Counts: c,
+			})
+		}
+	}
+	if len(counted) == 0 {
+		return nil
+	}
+	return s.db.AddTraffic(ctx, counted)
+}
+
+// usage fills in what a gateway sent and stores.
+func (s *Server) usage(ctx context.Context, g *adminservice.Gateway) error {
+	now := s.cfg.Now()
+	sum, err := s.db.SumTraffic(ctx, g.ID, now.Add(-trafficWindow), now)
+	if err != nil {
+		return err
+	}
+	g.EgressGB14Days = float64(sum.ResponseBytes) / gigabyte
+	for name, to := range map[string]*float64{sampleStorage: &g.StorageGB, sampleStorageEgress: &g.StorageEgressGB30} {
+		samples, err := s.db.Samples(ctx, name, g.ID, now.Add(-24*time.Hour), now.Add(time.Second))
+		if err != nil {
+			return err
+		}
+		if len(samples) > 0 {
+			*to = samples[len(samples)-1].Value
+		}
+	}
+	return nil
+}
+
+// Gauges that are kept.
+const (
+	sampleStorage       = "storage-gb"
+	sampleStorageEgress = "storage-egress-gb-30-days"
+)
+
+// watchThresholds compares every gateway's use with its thresholds, raises and
+// closes alerts, and stops a gateway whose administrator wished it so.
+func (s *Server) watchThresholds(ctx context.Context) error {
+	gateways, err := readAll[gatewayRecord](ctx, s.db, kindGateway)
+	if err != nil {
+		return err
+	}
+	for _, rec := range gateways {
+		if rec.Value.Model == adminservice.ModelScaleSet && rec.Value.State == adminservice.StateReady {
+			s.report(ctx, s.meterStorage(ctx, rec))
+		}
+		g := s.gateway(rec)
+		if err := s.usage(ctx, &g); err != nil {
+			return err
+		}
+		for _, t := range []struct {
+			kind, what string
+			limit      *adminservice.Threshold
+			gb         float64
+			next       string
+		}{
+			{alertTraffic, "sent in 14 days", rec.Value.Settings.Traffic, g.EgressGB14Days, "see which endpoint sends it (traffic), or raise the threshold"},
+			{alertStorage, "stored", rec.Value.Settings.Storage, g.StorageGB, "remove content that nobody needs from the gateway, or raise the threshold"},
+		} {
+			critical, err := s.compare(ctx, rec, t.kind, t.what, t.next, t.limit, t.gb)
+			if err != nil {
+				return err
+			}
+			if critical && t.limit.StopService && rec.Value.State == adminservice.StateReady && rec.Value.Model == adminservice.ModelScaleSet {
+				s.log.Warn("the gateway is stopped because its traffic is above the critical threshold", "component", componentManager, "gateway", rec.Name)
+				if _, err := s.manager.beginOn(ctx, rec.ID, opStop, func(tx *sitedb.Tx, rec *record[gatewayRecord]) error {
+					return s.audit(ctx, tx, msgAsked, kindGateway, rec.ID, "stopped gateway %s: %.1f GB %s are above the critical threshold", rec.Value.ServiceName, t.gb, t.what)
+				}); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// meterStorage asks the cloud what is stored and what storage sent.
+func (s *Server) meterStorage(ctx context.Context, rec *record[gatewayRecord]) error {
+	cloud, err := s.cloudOf(ctx, &rec.Value)
+	if err != nil {
+		return err
+	}
+	d := rec.Value.deployment()
+	used, err := cloud.StorageUsed(ctx, d)
+	if err != nil {
+		return fmt.Errorf("storage of gateway %s: %w", rec.Name, err)
+	}
+	now := s.cfg.Now()
+	_, egress, err := cloud.Egress(ctx, d, now.AddDate(0, 0, -30), now)
+	if err != nil {
+		return fmt.Errorf("egress of gateway %s: %w", rec.Name, err)
+	}
+	return s.db.AddSamples(ctx, []sitedb.Sample{
+		{Name: sampleStorage, Subject: rec.ID, At: now, Value: float64(used) / gigabyte},
+		{Name: sampleStorageEgress, Subject: rec.ID, At: now, Value: float64(egress) / gigabyte},
+	})
+}
+
+// compare raises or closes the alert of one threshold.
+func (s *Server) compare(ctx context.Context, rec *record[gatewayRecord], kind, what, next string, t *adminservice.Threshold, gb float64) (critical bool, err error) {
+	pct := 100 * gb / float64(t.GB)
+	severity := sitedb.Severity("")
+	switch {
+	case !t.Enabled:
+	case pct >= float64(t.CriticalPct):
+		severity, critical = sitedb.SeverityCritical, true
+	case pct >= float64(t.WarningPct):
+		severity = sitedb.SeverityWarning
+	}
+	if severity == "" {
+		_, err := s.db.CloseAlert(ctx, kind, kindGateway, rec.ID)
+		return false, err
+	}
+	return critical, s.raise(ctx, sitedb.Alert{
+		Kind: kind, SubjectKind: kindGateway, SubjectID: rec.ID, Severity: severity, NextStep: next,
+		Text: fmt.Sprintf("gateway %s: %.1f GB %s, %.0f %% of the threshold of %d GB", rec.Value.ServiceName, gb, what, pct, t.GB),
+	})
+}
+
+// raise opens or changes an alert and tells everybody who wants to know.
+func (s *Server) raise(ctx context.Context, a sitedb.Alert) error {
+	stored, change, err := s.db.RaiseAlert(ctx, a)
+	if err != nil || change == sitedb.AlertUnchanged {
+		return err
+	}
+	s.log.Warn("alert", "component", componentManager, "alert", stored.ID, "kind", a.Kind, "severity", string(a.Severity), "text", a.Text, "next", a.NextStep)
+	err = s.db.AddStatusMessage(ctx, sitedb.StatusMessage{
+		Component: componentManager, Severity: sitedb.SeverityWarning, MessageID: msgAlert, SubjectKind: a.SubjectKind, SubjectID: a.SubjectID, Text: a.Text,
+	})
+	for _, n := range s.cfg.Notify {
+		if e := n(ctx, alert(stored)); e != nil {
+			s.log.Error("an alert could not be sent on", "component", componentManager, "alert", stored.ID, "err", e)
+		}
+	}
+	return err
+}
+
+// When something that ends is worth an alert, in days (design 12.2).
+var expiryDays = []int{60, 30, 14, 7, 1}
+
+// expiries lists every credential in the path.
+func (s *Server) expiries(ctx context.Context) ([]adminservice.Expiry, error) {
+	now := s.cfg.Now()
+	var list []adminservice.Expiry
+	add := func(kind, id, name, subject, renewal string, ends time.Time) {
+		if ends.IsZero() {
+			return
+		}
+		e := adminservice.Expiry{ID: kind + "/" + id, Kind: kind, Name: name, Subject: subject, Ends: ends.UTC(), Days: int(ends.Sub(now).Hours() / 24), Renewal: renewal}
+		switch {
+		case e.Days <= 7:
+			e.Severity = string(sitedb.SeverityCritical)
+		case e.Days <= expiryDays[0]:
+			e.Severity = string(sitedb.SeverityWarning)
+		}
+		list = append(list, e)
+	}
+	byHand, bySite := "by an administrator", "by the site, "+strconv.Itoa(int(identityRenew.Hours()/24))+" days before"
+	add("site-ca", "site", "site CA", string(s.Code()), byHand, s.SiteCA().NotAfter)
+	add("configuration-signing", "site", "configuration-signing key", string(s.Code()), bySite, s.keys.signing.Leaf.NotAfter)
+	add("token-signing", "site", "token-signing key", string(s.Code()), bySite, s.keys.token.Leaf.NotAfter)
+	gateways, err := readAll[gatewayRecord](ctx, s.db, kindGateway)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range gateways {
+		renewal := byHand
+		if g.Value.ACME != nil {
+			renewal = "by ACME"
+		}
+		add("server-certificate", g.ID, g.Value.CertificateSubject, g.Value.ServiceName, renewal, g.Value.CertificateEnds)
+	}
+	apps, err := readAll[applicationRecord](ctx, s.db, kindApplication)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range apps {
+		add("app-secret", a.ID, a.Name, a.Value.TenantID, byHand, a.Value.SecretExpires)
+	}
+	certs, err := readAll[trustedRecord](ctx, s.db, kindTrusted)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range certs {
+		add("trusted-certificate", t.ID, t.Name, t.Value.Store, byHand, t.Value.Ends)
+	}
+	issuers, err := readAll[tokenIssuerRecord](ctx, s.db, kindTokenIssuer)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range issuers {
+		add("token-issuer", i.ID, i.Value.Issuer, "imported", byHand, i.Value.Ends)
+	}
+	points, err := readAll[pointRecord](ctx, s.db, kindPoint)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range points {
+		if r, _ := s.live.system(p.ID); r != nil {
+			add("connection-point-certificate", p.ID, p.Name, "connection point", "by itself", r.CertificateEnds)
+		}
+	}
+	for _, st := range s.live.all() {
+		id := fmt.Sprintf("%s/%d", st.Gateway, st.Instance)
+		add("tunnel-identity", id, "instance "+id, st.Gateway, "by an upgrade or synchronize", st.TunnelCertEnds)
+		for _, l := range st.RevocationLists {
+			// A list is renewed all the time; only one that is about to end
+			// without a successor is news.
+			if l.LastError != "" {
+				add("revocation-list", id+" "+l.URL, l.URL, l.Issuer, "by its authority", l.NextUpdate)
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b adminservice.Expiry) int { return cmp.Or(a.Ends.Compare(b.Ends), cmp.Compare(a.ID, b.ID)) })
+	return list, nil
+}
+
+// watchExpiry raises an alert for each credential that ends soon, with a new
+// text at 60, 30, 14, 7 and 1 days, and closes it when it was renewed.
+func (s *Server) watchExpiry(ctx context.Context) error {
+	list, err := s.expiries(ctx)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		s.metrics.expiry.WithLabelValues(e.Kind, e.Name).Set(float64(e.Ends.Unix()))
+		if e.Severity == "" {
+			if _, err := s.db.CloseAlert(ctx, alertExpiry, e.Kind, e.ID); err != nil {
+				return err
+			}
+			continue
+		}
+		within := expiryDays[0]
+		for _, d := range expiryDays {
+			if e.Days < d {
+				within = d
+			}
+		}
+		text := fmt.Sprintf("%s %q ends in less than %d days, at %s", e.Kind, e.Name, within, e.Ends.Format(time.RFC3339))
+		if e.Days < 0 {
+			text = fmt.Sprintf("%s %q ended at %s", e.Kind, e.Name, e.Ends.Format(time.RFC3339))
+		}
+		if err := s.raise(ctx, sitedb.Alert{
+			Kind: alertExpiry, SubjectKind: e.Kind, SubjectID: e.ID, Severity: sitedb.Severity(e.Severity), Text: text, NextStep: "it is renewed " + e.Renewal,
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// watch looks at the machines of every gateway that runs: it numbers machines
+// that the cloud made anew, and notes what they do.
+func (m *manager) watch(ctx context.Context) {
+	gateways, err := readAll[gatewayRecord](ctx, m.s.db, kindGateway)
+	if err != nil {
+		m.s.report(ctx, err)
+		return
+	}
+	for _, g := range gateways {
+		if g.Value.State != adminservice.StateReady || g.Value.Model != adminservice.ModelScaleSet {
+			continue
+		}
+		m.s.report(ctx, m.look(ctx, g))
+	}
+}
+
+func (m *manager) look(ctx context.Context, rec *record[gatewayRecord]) error {
+	cloud, err := m.s.cloudOf(ctx, &rec.Value)
+	if err != nil {
+		return err
+	}
+	d := rec.Value.deployment()
+	machines, err := cloud.Machines(ctx, d)
+	if err != nil {
+		return fmt.Errorf("machines of gateway %s: %w", rec.Name, err)
+	}
+	after := number(rec.Value.Machines, machines)
+	if slices.Equal(after, rec.Value.Machines) {
+		return nil
+	}
+	strange := slices.ContainsFunc(after, func(a machineRecord) bool {
+		return !slices.ContainsFunc(rec.Value.Machines, func(b machineRecord) bool { return a.ID == b.ID && a.Number == b.Number })
+	})
+	if strange {
+		// The cloud replaced a machine by itself: it needs an identity.
+		_, err := m.beginOn(ctx, rec.ID, opSynchronize, func(tx *sitedb.Tx, rec *record[gatewayRecord]) error {
+			return m.s.audit(ctx, tx, msgAsked, kindGateway, rec.ID, "gateway %s has new machines", rec.Value.ServiceName)
+		})
+		return err
+	}
+	_, err = update(ctx, m.s.db, kindGateway, rec.ID, func(_ *sitedb.Tx, r *record[gatewayRecord]) error {
+		if !r.Value.busy() {
+			r.Value.Machines = after
+		}
+		return nil
+	})
+	return err
+}

@@ -1,0 +1,94 @@
+package site
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
+	"github.com/opencmg/opencmg/sitedb"
+)
+
+func (s *Server) listOperations(w http.ResponseWriter, r *http.Request) error {
+	v := r.URL.Query()
+	ops, err := s.db.Operations(r.Context(), sitedb.OperationFilter{SubjectID: v.Get("subject"), Kind: v.Get("kind")}, adminservice.MaxPage)
+	if err != nil {
+		return err
+	}
+	var list []adminservice.Operation
+	for _, op := range ops {
+		list = append(list, operation(op, nil))
+	}
+	return answerList(w, r, list)
+}
+
+// getOperation answers one operation with its log. With wait it answers when
+// the log has more lines than after, when the operation has ended, or when the
+// time is over.
+func (s *Server) getOperation(w http.ResponseWriter, r *http.Request) error {
+	seconds, err := queryNumber(r, "wait", int(maxWait/time.Second))
+	if err != nil {
+		return err
+	}
+	after, err := queryNumber(r, "after", 1<<30)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), time.Duration(seconds)*time.Second)
+	defer cancel()
+	changes := s.db.Watch(ctx)
+	for {
+		op, err := s.db.Operation(r.Context(), r.PathValue("id"))
+		if err != nil {
+			return err
+		}
+		log, err := s.db.OperationLog(r.Context(), op.ID)
+		if err != nil {
+			return err
+		}
+		if op.State.Ended() || len(log) > after || ctx.Err() != nil {
+			return answer(w, http.StatusOK, operation(op, log))
+		}
+		select {
+		case <-ctx.Done():
+		case <-changes:
+		}
+	}
+}
+
+func alert(a sitedb.Alert) adminservice.Alert {
+	return adminservice.Alert{
+		ID: a.ID, Kind: a.Kind, Subject: a.SubjectKind + "/" + a.SubjectID, Severity: string(a.Severity), Text: a.Text, NextStep: a.NextStep,
+		Opened: a.Opened, Changed: a.Changed, Closed: a.Closed, Acknowledged: a.AcknowledgedBy,
+	}
+}
+
+func (s *Server) listAlerts(w http.ResponseWriter, r *http.Request) error {
+	f := sitedb.AlertFilter{}
+	if r.URL.Query().Get("open") == "true" {
+		f.Open = true
+	}
+	alerts, _, err := s.db.Alerts(r.Context(), f, 0, adminservice.MaxPage)
+	if err != nil {
+		return err
+	}
+	var list []adminservice.Alert
+	for _, a := range alerts {
+		list = append(list, alert(a))
+	}
+	return answerList(w, r, list)
+}
+
+func (s *Server) acknowledgeAlert(w http.ResponseWriter, r *http.Request) error {
+	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	if err != nil {
+		return opencmg.Errorf(opencmg.NotFound, "there is no alert %q", r.PathValue("id"))
+	}
+	if err := s.db.AcknowledgeAlert(r.Context(), id, callerOf(r.Context()).account); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

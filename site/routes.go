@@ -1,0 +1,278 @@
+package site
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
+	"github.com/opencmg/opencmg/internal/web"
+)
+
+// A route is one operation of the administration service. openapi.yaml of
+// package adminservice describes each of them, and a test holds the two
+// together.
+type route struct {
+	method, path string // below adminservice.BasePath
+	allowed      []adminservice.Role
+	serve        func(http.ResponseWriter, *http.Request) error
+}
+
+func (s *Server) routeTable() []route {
+	return []route{
+		{"GET", "Site", anybody, s.getSite},
+
+		{"GET", "Accounts", anybody, s.listAccounts},
+		{"POST", "Accounts", fullOnly, s.addAccount},
+		{"DELETE", "Accounts/{id}", fullOnly, s.deleteAccount},
+
+		{"GET", "Tenants", anybody, s.listTenants},
+		{"PATCH", "Tenants/{id}", infrastructure, s.changeTenant},
+		{"DELETE", "Tenants/{id}", infrastructure, s.deleteTenant},
+		{"GET", "Applications", anybody, s.listApplications},
+		{"POST", "Applications/import", infrastructure, s.importApplication},
+		{"POST", "Applications/create", infrastructure, s.createApplications},
+		{"POST", "Applications/{id}/renewSecret", infrastructure, s.renewSecret},
+		{"POST", "Applications/{id}/verify", infrastructure, s.verifyApplication},
+		{"POST", "Applications/{id}/registerProviders", infrastructure, s.registerProviders},
+		{"DELETE", "Applications/{id}", infrastructure, s.deleteApplication},
+		{"GET", "AzureServices", anybody, s.listAzureServices},
+		{"POST", "AzureServices", infrastructure, s.addAzureService},
+		{"PATCH", "AzureServices/{id}", infrastructure, s.changeAzureService},
+		{"DELETE", "AzureServices/{id}", infrastructure, s.deleteAzureService},
+
+		{"POST", "ServerCertificates/check", anybody, s.checkServerCertificate},
+		{"GET", "TrustedCertificates", anybody, s.listTrusted},
+		{"POST", "TrustedCertificates", infrastructure, s.addTrusted},
+		{"DELETE", "TrustedCertificates/{id}", infrastructure, s.deleteTrusted},
+		{"GET", "TokenIssuers", anybody, s.listTokenIssuers},
+		{"POST", "TokenIssuers", infrastructure, s.addTokenIssuer},
+		{"DELETE", "TokenIssuers/{id}", infrastructure, s.deleteTokenIssuer},
+		{"GET", "BlockedCertificates", anybody, s.listBlocked},
+		{"POST", "BlockedCertificates", operations, s.blockCertificate},
+		{"DELETE", "BlockedCertificates/{id}", operations, s.unblockCertificate},
+		{"GET", "BulkRegistrationTokens", anybody, s.listBulkTokens},
+		{"POST", "BulkRegistrationTokens", operations, s.addBulkToken},
+		{"POST", "BulkRegistrationTokens/{id}/block", operations, s.blockBulkToken},
+		{"POST", "BulkRegistrationTokens/{id}/unblock", operations, s.unblockBulkToken},
+		{"GET", "JoinTokens", anybody, s.listJoinTokens},
+		{"POST", "JoinTokens", infrastructure, s.addJoinToken},
+		{"DELETE", "JoinTokens/{id}", infrastructure, s.deleteJoinToken},
+
+		{"GET", "Gateways", anybody, s.listGateways},
+		{"POST", "Gateways", infrastructure, s.createGateway},
+		{"POST", "Gateways/check", anybody, s.checkGateway},
+		{"GET", "Gateways/{id}", anybody, s.getGateway},
+		{"PATCH", "Gateways/{id}", infrastructure, s.changeGateway},
+		{"PUT", "Gateways/{id}/certificate", infrastructure, s.renewGatewayCertificate},
+		{"POST", "Gateways/{id}/start", operations, s.gatewayAction(opStart)},
+		{"POST", "Gateways/{id}/stop", operations, s.gatewayAction(opStop)},
+		{"POST", "Gateways/{id}/synchronize", operations, s.gatewayAction(opSynchronize)},
+		{"POST", "Gateways/{id}/upgrade", infrastructure, s.gatewayAction(opUpgrade)},
+		{"POST", "Gateways/{id}/convert", infrastructure, s.gatewayAction(opConvert)},
+		{"POST", "Gateways/{id}/retry", infrastructure, s.retryGateway},
+		{"DELETE", "Gateways/{id}", infrastructure, s.deleteGateway},
+
+		{"GET", "ConnectionPoints", anybody, s.listPoints},
+		{"PATCH", "ConnectionPoints/{id}", infrastructure, s.changePoint},
+		{"DELETE", "ConnectionPoints/{id}", infrastructure, s.deletePoint},
+		{"GET", "SiteRoles", anybody, s.listRoles},
+		{"POST", "SiteRoles", infrastructure, s.addRole},
+		{"PATCH", "SiteRoles/{id}", infrastructure, s.changeRole},
+		{"DELETE", "SiteRoles/{id}", infrastructure, s.deleteRole},
+
+		{"GET", "Operations", anybody, s.listOperations},
+		{"GET", "Operations/{id}", anybody, s.getOperation},
+		{"GET", "StatusMessages", anybody, s.listStatusMessages},
+		{"GET", "Alerts", anybody, s.listAlerts},
+		{"POST", "Alerts/{id}/acknowledge", operations, s.acknowledgeAlert},
+		{"GET", "Expiry", anybody, s.listExpiry},
+	}
+}
+
+// routes builds the whole handler.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	for _, r := range s.routeTable() {
+		mux.Handle(r.method+" "+adminservice.BasePath+r.path, s.administrators(r))
+	}
+	mux.Handle("GET "+adminservice.WMIPath+"{class}", s.administrators(route{allowed: anybody, serve: s.wmi}))
+	s.systemRoutes(mux)
+	mux.Handle("/", web.Handler(s.log, func(w http.ResponseWriter, r *http.Request) error {
+		return opencmg.Errorf(opencmg.NotFound, "there is no %s: the resources are below %s", r.URL.Path, adminservice.BasePath)
+	}))
+	return withHeaders(keyAsSegment(http.MaxBytesHandler(mux, maxBody)))
+}
+
+// maxBody bounds a request body, in bytes: a PFX with its chain is smaller.
+const maxBody = 4 << 20
+
+// administrators signs the caller in and asks whether the role may do this.
+func (s *Server) administrators(rt route) http.Handler {
+	return web.Handler(s.log, func(w http.ResponseWriter, r *http.Request) error {
+		addr := remoteHost(r)
+		if !s.guard.allow(addr, s.cfg.Now()) {
+			return opencmg.Errorf(opencmg.Unavailable, "too many failed sign-ins from %s: wait a few seconds", addr)
+		}
+		c, err := s.signIn(r)
+		if err != nil {
+			if errors.Is(err, opencmg.Unauthorized) {
+				s.guard.failed(addr, s.cfg.Now())
+				w.Header().Set("WWW-Authenticate", "Bearer")
+			}
+			return err
+		}
+		if !slices.Contains(rt.allowed, c.role) {
+			return opencmg.Errorf(opencmg.Forbidden, "%s is %s, and this needs %s", c.account, c.role, rt.allowed[len(rt.allowed)-1])
+		}
+		return rt.serve(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
+	})
+}
+
+func remoteHost(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+var keyPattern = regexp.MustCompile(`^(` + adminservice.BasePath + `[A-Za-z]+)\(('(?:[^']|'')*'|[^')]+)\)(/.*)?$`)
+
+// keyAsSegment turns OData's Gateways('1') into Gateways/1.
+func keyAsSegment(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if m := keyPattern.FindStringSubmatch(r.URL.Path); m != nil {
+			key := strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(m[2], "'"), "'"), "''", "'")
+			r = r.Clone(r.Context())
+			r.URL.Path, r.URL.RawPath = m[1]+"/"+key+m[3], m[1]+"/"+url.PathEscape(key)+m[3]
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func withHeaders(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Strict-Transport-Security", "max-age=31536000")
+		if r.Header.Get(opencmg.HeaderCorrelationID) == "" {
+			r.Header.Set(opencmg.HeaderCorrelationID, web.NewCorrelationID())
+		}
+		h.Set(opencmg.HeaderCorrelationID, r.Header.Get(opencmg.HeaderCorrelationID))
+		next.ServeHTTP(w, r)
+	})
+}
+
+// decodeBody reads a JSON body. Unknown keys are errors, so that a misspelt one
+// is not taken for a wish to leave everything as it is.
+func decodeBody(r *http.Request, v any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	err := d.Decode(v)
+	if err == nil {
+		if _, more := d.Token(); more != io.EOF {
+			err = errors.New("something follows the JSON document")
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return opencmg.Errorf(opencmg.TooLarge, "the request body is larger than %d bytes", maxBody)
+	}
+	return opencmg.Errorf(opencmg.Invalid, "the request body is not what this resource takes: %v", err)
+}
+
+// ifMatch reads the version that the caller expects to change; 0 is any.
+func ifMatch(r *http.Request) (int64, error) {
+	s := r.Header.Get("If-Match")
+	if s == "" {
+		return 0, nil
+	}
+	return adminservice.ParseETag(s)
+}
+
+func answer(w http.ResponseWriter, status int, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, err = w.Write(append(b, '\n'))
+	if err != nil {
+		return nil // the caller went away
+	}
+	return nil
+}
+
+// answerOne answers an object with its version as ETag.
+func answerOne(w http.ResponseWriter, status int, version int64, v any) error {
+	w.Header().Set("ETag", adminservice.ETag(version))
+	return answer(w, status, v)
+}
+
+// answerList applies the OData query options to a list that fits in memory.
+func answerList[T any](w http.ResponseWriter, r *http.Request, list []T) error {
+	q, err := adminservice.ParseQuery(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	objects, err := toMaps(list)
+	if err != nil {
+		return err
+	}
+	page, total := q.Apply(objects)
+	return answerPage(w, q, page, total)
+}
+
+func answerPage(w http.ResponseWriter, q adminservice.Query, page []map[string]any, total int) error {
+	if page == nil {
+		page = []map[string]any{}
+	}
+	p := adminservice.Page[map[string]any]{Value: page}
+	if q.Count {
+		p.Count = &total
+	}
+	return answer(w, http.StatusOK, p)
+}
+
+func toMaps[T any](list []T) ([]map[string]any, error) {
+	b, err := json.Marshal(list)
+	if err != nil {
+		return nil, err
+	}
+	var objects []map[string]any
+	err = json.Unmarshal(b, &objects)
+	return objects, err
+}
+
+// accepted answers a long-running operation.
+func accepted(w http.ResponseWriter, op adminservice.Operation) error {
+	w.Header().Set("Location", adminservice.BasePath+"Operations/"+url.PathEscape(op.ID))
+	w.Header().Set("Retry-After", "1")
+	return answer(w, http.StatusAccepted, op)
+}
+
+func queryNumber(r *http.Request, name string, most int) (int, error) {
+	s := r.URL.Query().Get(name)
+	if s == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 0 {
+		return 0, opencmg.Errorf(opencmg.Invalid, "%s: must be a number that is not negative, is %q", name, s)
+	}
+	return min(n, most), nil
+}

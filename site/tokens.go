@@ -1,0 +1,212 @@
+package site
+
+import (
+	"crypto/subtle"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
+	"github.com/opencmg/opencmg/pki"
+	"github.com/opencmg/opencmg/sitedb"
+)
+
+func bulkToken(t sitedb.Token) adminservice.BulkRegistrationToken {
+	return adminservice.BulkRegistrationToken{ID: strings.ToUpper(t.ID), Issued: t.Issued, Expires: t.Expires, Blocked: t.Blocked}
+}
+
+func (s *Server) listBulkTokens(w http.ResponseWriter, r *http.Request) error {
+	tokens, err := s.db.Tokens(r.Context(), opencmg.AuthBulkToken, adminservice.MaxPage)
+	if err != nil {
+		return err
+	}
+	var list []adminservice.BulkRegistrationToken
+	for _, t := range tokens {
+		list = append(list, bulkToken(t))
+	}
+	return answerList(w, r, list)
+}
+
+// A newBulkToken asks for a bulk registration token.
+type newBulkToken struct {
+	Minutes int `json:"minutes,omitempty"` // lifetime; default 4,320, at most 10,080
+}
+
+func (s *Server) addBulkToken(w http.ResponseWriter, r *http.Request) error {
+	var in newBulkToken
+	if err := decodeBody(r, &in); err != nil {
+		return err
+	}
+	t, err := s.keys.signer.Bulk(time.Duration(in.Minutes)*time.Minute, s.cfg.Now())
+	if err != nil {
+		return err
+	}
+	rec := sitedb.Token{ID: t.ID, Kind: opencmg.AuthBulkToken, Issued: t.NotBefore, Expires: t.Expires}
+	if err := s.db.RecordToken(r.Context(), rec); err != nil {
+		return err
+	}
+	err = s.db.Change(r.Context(), "audit", func(tx *sitedb.Tx) error {
+		return s.audit(r.Context(), tx, msgCreated, "bulk-registration-token", t.ID, "made bulk registration token %s, valid until %s", t.ID, t.Expires.Format(time.RFC3339))
+	})
+	if err != nil {
+		return err
+	}
+	out := bulkToken(rec)
+	out.Token = t.Raw
+	return answer(w, http.StatusCreated, out)
+}
+
+func (s *Server) blockBulkToken(w http.ResponseWriter, r *http.Request) error {
+	return s.setTokenBlocked(w, r, true)
+}
+
+func (s *Server) unblockBulkToken(w http.ResponseWriter, r *http.Request) error {
+	return s.setTokenBlocked(w, r, false)
+}
+
+func (s *Server) setTokenBlocked(w http.ResponseWriter, r *http.Request, blocked bool) error {
+	id := r.PathValue("id")
+	if err := s.db.BlockToken(r.Context(), id, blocked); err != nil {
+		return err
+	}
+	err := s.db.Change(r.Context(), "audit", func(tx *sitedb.Tx) error {
+		return s.audit(r.Context(), tx, msgChanged, "bulk-registration-token", id, "%s bulk registration token %s", map[bool]string{true: "blocked", false: "unblocked"}[blocked], id)
+	})
+	if err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// Kinds of join tokens beside those of site systems.
+const joinGateway = "gateway"
+
+// joinTokenRecord is a join token without its secret.
+type joinTokenRecord struct {
+	Kind      string    `json:"kind"`
+	Hash      string    `json:"hash"` // SHA-256 of the secret
+	GatewayID string    `json:"gatewayId,omitempty"`
+	Uses      int       `json:"uses"` // left
+	Used      int       `json:"used"`
+	Expires   time.Time `json:"expires"`
+	Sources   []string  `json:"sources,omitempty"`
+}
+
+func joinToken(r *record[joinTokenRecord]) adminservice.JoinTokenRecord {
+	v := r.Value
+	return adminservice.JoinTokenRecord{ID: r.ID, Version: r.Version, Kind: v.Kind, GatewayID: v.GatewayID, Uses: v.Uses, Used: v.Used, Expires: v.Expires, Sources: v.Sources}
+}
+
+func (s *Server) listJoinTokens(w http.ResponseWriter, r *http.Request) error {
+	records, err := readAll[joinTokenRecord](r.Context(), s.db, kindJoinToken)
+	if err != nil {
+		return err
+	}
+	var list []adminservice.JoinTokenRecord
+	for _, rec := range records {
+		list = append(list, joinToken(rec))
+	}
+	return answerList(w, r, list)
+}
+
+// Limits of join tokens.
+const (
+	joinMinutes    = 60
+	joinMaxMinutes = 30 * 24 * 60
+	joinMaxUses    = 1000
+)
+
+func (s *Server) addJoinToken(w http.ResponseWriter, r *http.Request) error {
+	var in adminservice.JoinTokenRecord
+	if err := decodeBody(r, &in); err != nil {
+		return err
+	}
+	if !slices.Contains([]string{adminservice.SystemConnectionPoint, adminservice.SystemManagementPoint, joinGateway}, in.Kind) {
+		return opencmg.Errorf(opencmg.Invalid, "kind %q: must be %s, %s or %s", in.Kind, adminservice.SystemConnectionPoint, adminservice.SystemManagementPoint, joinGateway)
+	}
+	if in.Minutes == 0 {
+		in.Minutes = joinMinutes
+	}
+	if in.Uses == 0 {
+		in.Uses = 1
+	}
+	if in.Minutes < 1 || in.Minutes > joinMaxMinutes || in.Uses < 1 || in.Uses > joinMaxUses {
+		return opencmg.Errorf(opencmg.Invalid, "minutes must be 1 to %d and uses 1 to %d", joinMaxMinutes, joinMaxUses)
+	}
+	for _, p := range in.Sources {
+		if _, err := netip.ParsePrefix(p); err != nil {
+			return opencmg.Errorf(opencmg.Invalid, "sources: %q must be a prefix such as 192.0.2.0/24", p)
+		}
+	}
+	secret := newSecret()
+	rec := &record[joinTokenRecord]{ID: newGUID(), Value: joinTokenRecord{
+		Kind: in.Kind, Hash: hashToken(secret), GatewayID: in.GatewayID, Uses: in.Uses, Expires: s.cfg.Now().UTC().Add(time.Duration(in.Minutes) * time.Minute), Sources: in.Sources,
+	}}
+	rec.Name = rec.ID
+	err := s.db.Change(r.Context(), "add join token", func(tx *sitedb.Tx) error {
+		if in.GatewayID != "" {
+			if _, err := get[gatewayRecord](tx, kindGateway, in.GatewayID); err != nil {
+				return err
+			}
+		} else if in.Kind == joinGateway {
+			return opencmg.Errorf(opencmg.Invalid, "gatewayId: a gateway host joins one gateway of the model %s", adminservice.ModelSelfHosted)
+		}
+		if err := rec.put(tx, kindJoinToken); err != nil {
+			return err
+		}
+		return s.audit(r.Context(), tx, msgCreated, kindJoinToken, rec.ID, "made a join token for %d hosts of kind %s until %s", in.Uses, in.Kind, rec.Value.Expires.Format(time.RFC3339))
+	})
+	if err != nil {
+		return err
+	}
+	out := joinToken(rec)
+	out.Token = adminservice.EncodeJoinToken(adminservice.JoinToken{URL: s.cfg.URL, Site: s.Code(), SiteCA: pki.Thumbprint(s.SiteCA()), ID: rec.ID, Secret: secret})
+	return answerOne(w, http.StatusCreated, rec.Version, out)
+}
+
+func (s *Server) deleteJoinToken(w http.ResponseWriter, r *http.Request) error {
+	return remove[joinTokenRecord](s, w, r, kindJoinToken, "join token", nil)
+}
+
+// useJoinToken counts one use of a token by a host at addr, if it may be used.
+func useJoinToken(tx *sitedb.Tx, id, secret, kind, addr string, now time.Time) (*record[joinTokenRecord], error) {
+	rec, err := get[joinTokenRecord](tx, kindJoinToken, id)
+	if err != nil || subtle.ConstantTimeCompare([]byte(rec.Value.Hash), []byte(hashToken(secret))) != 1 {
+		return nil, opencmg.Errorf(opencmg.Unauthorized, "the join token is not known: it was revoked, or belongs to another site")
+	}
+	if err := rec.Value.usable(kind, addr, now); err != nil {
+		return nil, err
+	}
+	rec.Value.Uses--
+	rec.Value.Used++
+	return rec, rec.put(tx, kindJoinToken)
+}
+
+func (v *joinTokenRecord) usable(kind, addr string, now time.Time) error {
+	switch {
+	case v.Kind != kind:
+		return opencmg.Errorf(opencmg.Forbidden, "the join token is for a %s, not for a %s", v.Kind, kind)
+	case now.After(v.Expires):
+		return opencmg.Errorf(opencmg.Forbidden, "the join token expired at %s: make a new one", v.Expires.Format(time.RFC3339))
+	case v.Uses < 1:
+		return opencmg.Errorf(opencmg.Forbidden, "the join token is used up: make a new one")
+	case len(v.Sources) > 0 && !within(addr, v.Sources):
+		return opencmg.Errorf(opencmg.Forbidden, "the join token may not be used from %s, only from %s", addr, strings.Join(v.Sources, ", "))
+	}
+	return nil
+}
+
+func within(addr string, prefixes []string) bool {
+	a, err := netip.ParseAddr(addr)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(prefixes, func(s string) bool {
+		p, err := netip.ParsePrefix(s)
+		return err == nil && p.Contains(a.Unmap())
+	})
+}

@@ -1,0 +1,24 @@
+package sitedb
+
+import "io"
+
+// ReadBackup reads a backup to its end and returns how many rows it has.
+func ReadBackup(r io.Reader) (rows int64, err error) {
+	b, err := newBackupReader(r)
+	if err != nil {
+		return 0, err
+	}
+	err = b.read(func(backupTable) error { return nil }, func([]any) error { rows++; return nil })
+	return rows, err
+}
+
+// BackupTables are the tables that a backup has.
+func BackupTables() (names []string) {
+	for _, t := range tables {
+		names = append(names, t.name)
+	}
+	return names
+}
+
+// Wrap is what every error goes through.
+var Wrap = wrap
