@@ -161,11 +161,18 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 		}
 		cfg.ClientCertificates = append(cfg.ClientCertificates, pair)
 	}
+	// The link needs the connector, and the connector the link.
+	var link *sitelink.Link
+	if c.SiteServer != "" {
+		cfg.Join = func(ctx context.Context, q adminservice.GatewayJoinRequest) (*adminservice.GatewayJoinReply, error) {
+			return link.JoinGateway(ctx, q)
+		}
+	}
 	cp, err := connpoint.New(cfg)
 	if err != nil {
 		return err
 	}
-	link, err := r.siteLink(c.SiteServer, c.Outbound, sitelink.Config{
+	link, err = r.siteLink(c.SiteServer, c.Outbound, sitelink.Config{
 		Kind: adminservice.SystemConnectionPoint, Site: c.Site, Dir: dir, Logs: logs,
 		CheckMappings: func(b []byte) error {
 			_, err := connpoint.ParseMappings(b)

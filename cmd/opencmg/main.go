@@ -50,7 +50,7 @@ func commands() []command {
 		{words: "site serve", args: "[--config FILE]", summary: "run the site server: administration service and cloud service manager", run: serveSite},
 		{words: "site backup", args: "--to FILE", summary: "write a backup of the site's database while it runs", run: backUpSite},
 		{words: "site restore", args: "--from FILE --key FILE", summary: "restore a backup into an empty data directory", run: restoreSite},
-		{words: "gateway serve", args: "--config FILE", summary: "run one instance of a gateway", run: serveGateway},
+		{words: "gateway serve", args: "--config FILE [--join-token-file FILE]", summary: "run one instance of a gateway", run: serveGateway},
 		{words: "connection-point serve", args: "--config FILE", summary: "run a connection point", run: serveConnectionPoint},
 		{words: "connection-point join", args: "[--site-token-file FILE] [--name NAME] [--dir DIR]", summary: "make this host a connection point of a site", run: runConnectionPointJoin},
 		{words: "mp serve", args: "--config FILE", summary: "run a management point", run: serveManagementPoint},
