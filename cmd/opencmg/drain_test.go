@@ -333,8 +333,8 @@ func (b *testBalancer) lead(c net.Conn) {
 	}
 }
 
-// A flow is requests at a fixed rate from clients that keep their connections.
-// They repeat what net/http repeats by itself: an idempotent request that met
+// A flow is requests at a fixed rate from clients, most of which keep their
+// connections. They repeat what net/http repeats by itself: an idempotent request that met
 // the end of its connection before a byte of the answer.
 type flow struct {
 	t        *testing.T
@@ -357,6 +357,7 @@ func (h *balancedGateway) flow() *flow {
 				return new(net.Dialer).DialContext(ctx, network, h.balancer.ln.Addr().String())
 			},
 		}
+		tr.DisableKeepAlives = i == 0 // always somebody new
 		tr.Protocols.SetHTTP1(i%2 == 0)
 		tr.Protocols.SetHTTP2(i%2 == 1)
 		h.t.Cleanup(tr.CloseIdleConnections)
