@@ -309,6 +309,9 @@ type Gateway struct {
 	EgressGB14Days    float64 `json:"egressGb14Days"`    // outbound of the last 14 days
 	StorageGB         float64 `json:"storageGb"`         // used now
 	StorageEgressGB30 float64 `json:"storageEgressGb30"` // 30 days (cmg-behaviour A7)
+	// StorageKeysRotated is when a key of the storage account was replaced last
+	// (cmg-behaviour M5).
+	StorageKeysRotated time.Time `json:"storageKeysRotated,omitzero"`
 }
 
 // An Instance is one instance of a gateway as the site knows it.

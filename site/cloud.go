@@ -48,6 +48,9 @@ type Cloud interface {
 	Delete(ctx context.Context, d *opencmg.Deployment, groupCreatedByUs bool, p opencmg.Progress) error
 	Egress(ctx context.Context, d *opencmg.Deployment, from, to time.Time) (gateway, storage int64, err error)
 	StorageUsed(ctx context.Context, d *opencmg.Deployment) (int64, error)
+	// RotateStorageKeys replaces a key of the storage account when one is due;
+	// longest is how long a signature by a key may last.
+	RotateStorageKeys(ctx context.Context, d *opencmg.Deployment, longest time.Duration) (azure.Rotation, error)
 	// PrincipalID is the object ID of the service principal that is signed in.
 	PrincipalID(ctx context.Context) (string, error)
 }

@@ -52,6 +52,8 @@ type gatewayRecord struct {
 	Principal string          `json:"principal,omitempty"` // object ID of the server app's principal
 	Addresses []string        `json:"addresses,omitempty"`
 	Machines  []machineRecord `json:"machines,omitempty"`
+
+	Storage storageRecord `json:"storage,omitzero"`
 }
 
 // machineRecord is a machine with the instance number that it was given.
@@ -94,7 +96,7 @@ func (s *Server) gateway(r *record[gatewayRecord]) adminservice.Gateway {
 		Model: v.Model, Environment: v.Environment, TenantID: v.TenantID, SubscriptionID: v.SubscriptionID, ServerAppID: v.ServerAppID,
 		Region: v.Region, ResourceGroup: v.ResourceGroup, Created: r.Created, State: v.State, Error: v.Error, CloudError: v.CloudError, OperationID: v.Operation,
 		CertificateSubject: v.CertificateSubject, CertificateThumbprint: v.Thumbprint, CertificateEnds: v.CertificateEnds, ACME: v.ACME,
-		Configuration: s.publisher.version(r.ID), Addresses: v.Addresses,
+		Configuration: s.publisher.version(r.ID), Addresses: v.Addresses, StorageKeysRotated: v.Storage.KeysRotated,
 	}
 	for _, m := range v.Machines {
 		i := adminservice.Instance{Number: m.Number, Machine: m.ID, Power: m.Power, Health: m.Health}
@@ -125,9 +127,20 @@ func (s *Server) getGateway(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	q, err := adminservice.ParseQuery(r.URL.Query())
+	if err != nil {
+		return err
+	}
 	g := s.gateway(rec)
 	if err := s.usage(r.Context(), &g); err != nil {
 		return err
+	}
+	if len(q.Select) > 0 {
+		objects, err := toMaps([]adminservice.Gateway{g})
+		if err != nil {
+			return err
+		}
+		return answerOne(w, http.StatusOK, rec.Version, q.Project(objects)[0])
 	}
 	return answerOne(w, http.StatusOK, rec.Version, g)
 }
@@ -143,7 +156,15 @@ func (s *Server) findGateway(ctx context.Context, key string) (*record[gatewayRe
 			return rec, nil
 		}
 	}
-	return nil, opencmg.Errorf(opencmg.NotFound, "there is no gateway %q: opencmg gateway list shows those of the site", key)
+	var names []string
+	for _, rec := range records {
+		names = append(names, rec.Name)
+	}
+	has := "the site has none yet"
+	if len(names) > 0 {
+		has = "the site has " + strings.Join(names, ", ")
+	}
+	return nil, opencmg.Errorf(opencmg.NotFound, "there is no gateway %q: %s", key, has)
 }
 
 // checkSettings checks what may be changed later and fills in the defaults.
@@ -281,6 +302,12 @@ type usableCertificate struct {
 	checks []opencmg.Check
 }
 
+// checksFailed is the cause of a refusal, with every check.
+type checksFailed []opencmg.Check
+
+func (c checksFailed) Error() string           { return "checks failed" }
+func (c checksFailed) Checks() []opencmg.Check { return c }
+
 // inspectCertificate checks a server authentication certificate as a whole. A
 // failed check is an error.
 func (s *Server) inspectCertificate(in *adminservice.ServerCertificate, o pki.ServerCertificateOptions) (*usableCertificate, error) {
@@ -299,7 +326,8 @@ func (s *Server) inspectCertificate(in *adminservice.ServerCertificate, o pki.Se
 		}
 	}
 	if len(failed) > 0 {
-		return nil, opencmg.Errorf(opencmg.Invalid, "the server certificate can not be used: %s", strings.Join(failed, ". "))
+		text := "the server certificate can not be used: " + strings.Join(failed, ". ")
+		return nil, &opencmg.Error{Kind: opencmg.Invalid, Msg: text, Err: checksFailed(checks)}
 	}
 	u := &usableCertificate{ServerCertificateInfo: info, checks: checks}
 	u.pfx, err = pki.ReencodePFX(in.PFX, []byte(in.Password))
@@ -341,6 +369,9 @@ func (s *Server) createGateway(w http.ResponseWriter, r *http.Request) error {
 			if sameName(o.Value.ServiceName, v.ServiceName) {
 				return opencmg.Errorf(opencmg.Conflict, "gateway %s has the service name %s already", o.Name, v.ServiceName)
 			}
+		}
+		if err := knownCertificates(tx, &v.Settings); err != nil {
+			return err
 		}
 		n, err := tx.NextNumber("azure-service-id")
 		if err != nil {
@@ -417,38 +448,20 @@ func (s *Server) cloudOf(ctx context.Context, v *gatewayRecord) (Cloud, error) {
 	return s.cfg.Cloud(in)
 }
 
-// A changeGateway names what is to change; what is missing stays.
-type changeGateway struct {
-	Description     *string                 `json:"description,omitempty"`
-	Size            opencmg.VMSize          `json:"size,omitempty"`
-	Instances       int                     `json:"instances,omitempty"`
-	Certificates    *[]string               `json:"certificates,omitempty"`
-	CheckRevocation *bool                   `json:"checkRevocation,omitempty"`
-	EnforceTLS12    *bool                   `json:"enforceTls12,omitempty"`
-	MinTLS          *string                 `json:"minTls,omitempty"`
-	EnableContent   *bool                   `json:"enableContent,omitempty"`
-	Traffic         *adminservice.Threshold `json:"traffic,omitempty"`
-	Storage         *adminservice.Threshold `json:"storage,omitempty"`
-}
-
-func (c *changeGateway) apply(g *adminservice.GatewaySettings) {
-	set := func(to **bool, v *bool) {
-		if v != nil {
-			*to = v
+// applyChange takes over what the change names.
+func applyChange(g *adminservice.GatewaySettings, c *adminservice.GatewayChange) error {
+	if c.Instances != nil && *c.Instances < 1 {
+		return opencmg.Errorf(opencmg.Invalid, "instances: must be 1 to %d, is %d", opencmg.MaxInstances, *c.Instances)
+	}
+	set(&g.Description, c.Description)
+	set(&g.Size, c.Size)
+	set(&g.Instances, c.Instances)
+	set(&g.Certificates, c.Certificates)
+	set(&g.MinTLS, c.MinTLS)
+	for _, b := range []struct{ to, from **bool }{{&g.CheckRevocation, &c.CheckRevocation}, {&g.EnforceTLS12, &c.EnforceTLS12}, {&g.EnableContent, &c.EnableContent}} {
+		if *b.from != nil {
+			*b.to = *b.from
 		}
-	}
-	if c.Description != nil {
-		g.Description = *c.Description
-	}
-	g.Size, g.Instances = cmp.Or(c.Size, g.Size), cmp.Or(c.Instances, g.Instances)
-	if c.Certificates != nil {
-		g.Certificates = *c.Certificates
-	}
-	set(&g.CheckRevocation, c.CheckRevocation)
-	set(&g.EnforceTLS12, c.EnforceTLS12)
-	set(&g.EnableContent, c.EnableContent)
-	if c.MinTLS != nil {
-		g.MinTLS = *c.MinTLS
 	}
 	if c.Traffic != nil {
 		g.Traffic = c.Traffic
@@ -456,10 +469,22 @@ func (c *changeGateway) apply(g *adminservice.GatewaySettings) {
 	if c.Storage != nil {
 		g.Storage = c.Storage
 	}
+	return nil
+}
+
+// knownCertificates refuses a gateway that would trust what the site does not
+// have.
+func knownCertificates(tx *sitedb.Tx, g *adminservice.GatewaySettings) error {
+	for _, id := range g.Certificates {
+		if _, err := tx.Object(kindTrusted, id); err != nil {
+			return opencmg.Errorf(opencmg.Invalid, "certificates: there is no trusted certificate %q: add it first (TrustedCertificates)", id)
+		}
+	}
+	return nil
 }
 
 func (s *Server) changeGateway(w http.ResponseWriter, r *http.Request) error {
-	var in changeGateway
+	var in adminservice.GatewayChange
 	if err := decodeBody(r, &in); err != nil {
 		return err
 	}
@@ -477,8 +502,13 @@ func (s *Server) changeGateway(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		before := rec.Value.Settings
-		in.apply(&rec.Value.Settings)
+		if err := applyChange(&rec.Value.Settings, &in); err != nil {
+			return err
+		}
 		if err := checkSettings(&rec.Value.Settings); err != nil {
+			return err
+		}
+		if err := knownCertificates(tx, &rec.Value.Settings); err != nil {
 			return err
 		}
 		kind = ""
@@ -522,8 +552,15 @@ func (s *Server) renewGatewayCertificate(w http.ResponseWriter, r *http.Request)
 	if err := decodeBody(r, &in); err != nil {
 		return err
 	}
+	version, err := ifMatch(r)
+	if err != nil {
+		return err
+	}
 	found, err := s.findGateway(r.Context(), r.PathValue("id"))
 	if err != nil {
+		return err
+	}
+	if err := found.expect(version); err != nil {
 		return err
 	}
 	old, err := pki.ParseCertificates([]byte(found.Value.CertificateLeaf))
@@ -588,10 +625,10 @@ func (s *Server) deleteGateway(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := found.expect(version); err != nil {
-		return err
-	}
 	op, err := s.manager.beginOn(r.Context(), found.ID, opDelete, func(tx *sitedb.Tx, rec *record[gatewayRecord]) error {
+		if err := rec.expect(version); err != nil {
+			return err
+		}
 		points, err := all[pointRecord](tx, kindPoint)
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/tls"
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/opencmg/opencmg"
@@ -140,11 +142,16 @@ func keyPair(tx *sitedb.Tx, name string, now time.Time, issue func() (tls.Certif
 }
 
 // serverCertificate issues the certificate that administrators and site
-// systems see.
+// systems see. The site CA's own goes with it, for hosts that join know no more
+// than its thumbprint.
 func (k *keys) serverCertificate(addresses []string, now time.Time) (tls.Certificate, error) {
 	t := pki.Template{CommonName: "OpenCMG site server " + string(k.site.Code), URIs: []string{opencmg.SiteServerURI(k.site.Code)}, Server: true, NotAfter: now.Add(identityTerm)}
 	t.DNSNames, t.IPs = splitHosts(addresses)
-	return k.authority.IssueKeyPair(t, now)
+	pair, err := k.authority.IssueKeyPair(t, now)
+	if ca := k.authority.Certificate().Raw; err == nil && !slices.ContainsFunc(pair.Certificate, func(der []byte) bool { return bytes.Equal(der, ca) }) {
+		pair.Certificate = append(pair.Certificate, ca)
+	}
+	return pair, err
 }
 
 // issueFor signs a site system's certificate request.

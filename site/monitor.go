@@ -12,13 +12,9 @@ import (
 	"github.com/opencmg/opencmg/sitedb"
 )
 
-// Intervals of cmg-behaviour: thresholds every six minutes (A3), secrets every
-// hour (A8). Storage keys are looked at once a day (M5).
 const (
-	thresholdEvery = 6 * time.Minute
-	expiryEvery    = time.Hour
-	trafficWindow  = 14 * 24 * time.Hour
-	gigabyte       = 1e9
+	trafficWindow = 14 * 24 * time.Hour
+	gigabyte      = 1e9
 )
 
 // Kinds of alerts.
@@ -27,27 +23,6 @@ const (
 	alertStorage = "storage"
 	alertExpiry  = "expiry"
 )
-
-// monitor watches thresholds, expiry and connections until ctx ends.
-func (s *Server) monitor(ctx context.Context) error {
-	threshold, expiry := time.NewTicker(thresholdEvery), time.NewTicker(expiryEvery)
-	defer threshold.Stop()
-	defer expiry.Stop()
-	for _, look := range []func(context.Context) error{s.watchThresholds, s.watchExpiry} {
-		s.report(ctx, look(ctx))
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-threshold.C:
-			s.report(ctx, s.watchThresholds(ctx))
-			s.report(ctx, s.db.RollUpTraffic(ctx, s.cfg.Now()))
-		case <-expiry.C:
-			s.report(ctx, s.watchExpiry(ctx))
-		}
-	}
-}
 
 func (s *Server) report(ctx context.Context, err error) {
 	if err != nil && ctx.Err() == nil {

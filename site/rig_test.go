@@ -2,11 +2,16 @@ package site_test
 
 import (
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +22,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,9 +62,60 @@ type rig struct {
 	done    chan error
 	log     *lines
 	program []byte
+	signed  sharedKey
+	later   atomic.Int64 // how far the clock was moved, in nanoseconds
+	lab     func(*labcloud.Config)
+	config  func(*site.Config)
 
-	mu       sync.Mutex // guards machines
+	mu       sync.Mutex // guards what follows
 	machines map[string]*machine
+	alerts   []adminservice.Alert // that were sent on
+}
+
+// now is the clock of everything in the rig, see later.
+func (r *rig) now() time.Time { return time.Now().Add(time.Duration(r.later.Load())) }
+
+// A sharedKey lets the stand-in see the time as it is during requests that are
+// signed with a storage account's key: the library that signs takes it from the
+// system, and the stand-in refuses what is not of now.
+type sharedKey struct {
+	next    http.RoundTripper
+	flights atomic.Int32
+}
+
+func (s *sharedKey) RoundTrip(r *http.Request) (*http.Response, error) {
+	if strings.HasPrefix(r.Header.Get("Authorization"), "SharedKey ") {
+		s.flights.Add(1)
+		defer s.flights.Add(-1)
+	}
+	return s.next.RoundTrip(r)
+}
+
+// cloudNow is the clock of the stand-in.
+func (r *rig) cloudNow() time.Time {
+	if r.signed.flights.Load() > 0 {
+		return time.Now()
+	}
+	return r.now()
+}
+
+// wait moves the clock.
+func (r *rig) wait(d time.Duration) { r.later.Add(int64(d)) }
+
+func (r *rig) notify(_ context.Context, a adminservice.Alert) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.alerts = append(r.alerts, a)
+	return nil
+}
+
+// sent returns the alerts that were sent on since the call before.
+func (r *rig) sent() []adminservice.Alert {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := r.alerts
+	r.alerts = nil
+	return list
 }
 
 // nopCloser has nothing to close.
@@ -127,22 +184,26 @@ func (r *rig) startMachine(spec labcloud.MachineSpec) (labcloud.MachineProcess, 
 	return m, nil
 }
 
-// newRig starts both.
-func newRig(t *testing.T) *rig {
+// newRig starts both, changed by the options.
+func newRig(t *testing.T, options ...func(*rig)) *rig {
 	t.Helper()
-	r := &rig{t: t, machines: map[string]*machine{}, log: &lines{}, program: []byte("a gateway program")}
+	r := &rig{t: t, machines: map[string]*machine{}, log: &lines{}, program: []byte("a gateway program"), lab: func(*labcloud.Config) {}, config: func(*site.Config) {}}
+	for _, o := range options {
+		o(r)
+	}
 	now := time.Now()
 	r.ca = must(pki.NewAuthority("Test CA", now))(t)
 	h := labcloud.LabHosts()
 	cert := must(r.ca.IssueKeyPair(pki.Template{CommonName: h.Login, Server: true, DNSNames: []string{h.Login, h.ARM, h.Graph, "*." + h.Vault, "*." + h.Blob}}, now))(t)
-	var err error
-	r.cloud, err = labcloud.New(labcloud.Config{
+	lab := labcloud.Config{
 		Hosts: h, Certificate: cert, Tenants: []labcloud.Tenant{{ID: tenantID, Name: "Fourth Coffee"}},
 		Subscriptions: []labcloud.Subscription{{ID: subscriptionID, Tenant: tenantID, Name: "Lab"}},
 		Apps:          []labcloud.App{{Tenant: tenantID, ID: deployerID, Name: "deployer", Secret: deployerSecret, GraphRoles: []string{"Application.ReadWrite.All", "Directory.Read.All", "AppRoleAssignment.ReadWrite.All", "DelegatedPermissionGrant.ReadWrite.All"}}},
-		StateDir:      t.TempDir(), StartMachine: r.startMachine, RetryAfter: time.Millisecond, ProbeInterval: 5 * time.Millisecond,
-	})
-	if err != nil {
+		StateDir:      t.TempDir(), StartMachine: r.startMachine, RetryAfter: time.Millisecond, ProbeInterval: 5 * time.Millisecond, Now: r.cloudNow,
+	}
+	r.lab(&lab)
+	var err error
+	if r.cloud, err = labcloud.New(lab); err != nil {
 		t.Fatal(err)
 	}
 	ln := must(net.Listen("tcp", "127.0.0.1:0"))(t)
@@ -160,8 +221,9 @@ func newRig(t *testing.T) *rig {
 		out.ConnectTo = append(out.ConnectTo, host+":443:"+ln.Addr().String())
 	}
 	r.http = must(out.Client("", time.Minute, nil))(t)
+	r.signed.next, r.http.Transport = r.http.Transport, &r.signed
 	dir := t.TempDir()
-	r.dbFile = sitedb.Config{Path: filepath.Join(dir, "site.db"), KeyFile: filepath.Join(dir, "site.key")}
+	r.dbFile = sitedb.Config{Path: filepath.Join(dir, "site.db"), KeyFile: filepath.Join(dir, "site.key"), Now: r.now}
 	r.start()
 	t.Cleanup(func() { r.crash() })
 	return r
@@ -176,11 +238,17 @@ func (r *rig) start() {
 	digest := sha256.Sum256(r.program)
 	sum := hex.EncodeToString(digest[:])
 	client := func(in site.CloudSignIn) (*azure.Client, error) {
+		cred := azure.Credential{ClientID: in.ClientID, Secret: azure.Secret(in.Secret), CertificatePEM: in.CertificatePEM}
+		if in.FederatedFile != "" {
+			cred.FederatedToken = func(context.Context) (string, error) {
+				b, err := os.ReadFile(in.FederatedFile)
+				return strings.TrimSpace(string(b)), err
+			}
+		}
 		return azure.New(azure.Config{Environment: in.Environment, TenantID: in.TenantID, SubscriptionID: in.SubscriptionID,
-			Credential: azure.Credential{ClientID: in.ClientID, Secret: azure.Secret(in.Secret)}, HTTP: r.http, Log: log, PollFrequency: time.Millisecond})
+			Credential: cred, HTTP: r.http, Log: log, PollFrequency: time.Millisecond, Now: r.now})
 	}
-	var err error
-	r.s, err = site.New(t.Context(), site.Config{
+	cfg := site.Config{
 		DB: r.db, Site: "LAB", URL: "https://127.0.0.1", Addresses: []string{"127.0.0.1"}, Environments: []opencmg.Environment{opencmg.AzureLab}, HTTP: r.http,
 		Cloud:     func(in site.CloudSignIn) (site.Cloud, error) { return client(in) },
 		Directory: func(in site.CloudSignIn) (site.Directory, error) { return client(in) },
@@ -192,11 +260,10 @@ func (r *rig) start() {
 				f(op, step)
 			}
 		},
-		Log: log, Version: "test",
-	})
-	if err != nil {
-		t.Fatal(err)
+		Log: log, Version: "test", Now: r.now, Notify: []func(context.Context, adminservice.Alert) error{r.notify},
 	}
+	r.config(&cfg)
+	r.s = must(site.New(t.Context(), cfg))(t)
 	ln := must(net.Listen("tcp", "127.0.0.1:0"))(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop, r.done = cancel, make(chan error, 1)
@@ -207,7 +274,7 @@ func (r *rig) start() {
 	if r.c != nil {
 		token = r.c.Token
 	}
-	r.c = &adminservice.Client{URL: "https://" + ln.Addr().String(), Token: token, HTTP: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}}
+	r.c = &adminservice.Client{URL: "https://" + ln.Addr().String(), Token: token, HTTP: &http.Client{Transport: &contract{t: t, next: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Time: r.now}, ForceAttemptHTTP2: true}}}}
 }
 
 // crash ends the site in the middle of whatever it does.
@@ -256,6 +323,89 @@ func (r *rig) pfx(password string, names ...string) []byte {
 	r.t.Helper()
 	pair := must(r.ca.IssueKeyPair(pki.Template{CommonName: names[0], Server: true, DNSNames: names, Key: pki.RSA2048}, time.Now()))(r.t)
 	return must(pkcs12.Modern.Encode(pair.PrivateKey, pair.Leaf, []*x509.Certificate{r.ca.Certificate()}, password))(r.t)
+}
+
+// azure signs in to the stand-in as a server app of the site.
+func (r *rig) azure(app adminservice.Application) *azure.Client {
+	r.t.Helper()
+	secret := must(r.db.Secret(r.t.Context(), "application/"+app.ID))(r.t)
+	return must(azure.New(azure.Config{Environment: opencmg.AzureLab, TenantID: tenantID, SubscriptionID: subscriptionID,
+		Credential: azure.Credential{ClientID: app.ClientID, Secret: azure.Secret(secret)}, HTTP: r.http, PollFrequency: time.Millisecond, Now: r.now}))(r.t)
+}
+
+// look does one of the site's regular duties now.
+func (r *rig) look(duty string) {
+	r.t.Helper()
+	if err := r.s.Look(r.t.Context(), duty); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// gateway returns the one gateway of the rig.
+func (r *rig) gateway() adminservice.Gateway {
+	r.t.Helper()
+	return do[adminservice.Gateway](r, "GET", "Gateways/granitefalls", nil)
+}
+
+// messages are the texts of the status messages that hold a text, the latest
+// first.
+func (r *rig) messages(text string) []string {
+	r.t.Helper()
+	var list []string
+	for _, m := range do[adminservice.Page[adminservice.StatusMessage]](r, "GET", "StatusMessages", nil).Value {
+		if strings.Contains(m.Text, text) {
+			list = append(list, m.Text)
+		}
+	}
+	return list
+}
+
+// A point is a connection point of the site that has nothing behind it.
+type point struct {
+	*adminservice.SystemClient
+	r    *rig
+	name string
+	id   string
+}
+
+// join makes a connection point that serves a gateway, or none.
+func (r *rig) join(name, gateway string) *point {
+	r.t.Helper()
+	made := do[adminservice.JoinTokenRecord](r, "POST", "JoinTokens", adminservice.JoinTokenRecord{Kind: adminservice.SystemConnectionPoint, GatewayID: gateway})
+	token := must(adminservice.ParseJoinToken(made.Token))(r.t)
+	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(r.t)
+	var cert atomic.Pointer[tls.Certificate]
+	c := must(adminservice.NewSystemClient(adminservice.SystemConfig{URL: r.c.URL, Site: token.Site, SiteCAThumbprint: token.SiteCA, Certificate: cert.Load}))(r.t)
+	r.t.Cleanup(c.Close)
+	reply := must(c.Join(r.t.Context(), adminservice.JoinRequest{ID: token.ID, Secret: token.Secret, Kind: adminservice.SystemConnectionPoint, Name: name, Request: request(r.t, key)}))(r.t)
+	certs := must(pki.ParseCertificates([]byte(reply.Certificate)))(r.t)
+	cert.Store(&tls.Certificate{Certificate: [][]byte{certs[0].Raw}, PrivateKey: key, Leaf: certs[0]})
+	c.Close() // the next connection presents the certificate
+	return &point{SystemClient: c, r: r, name: name, id: reply.ConnectionID}
+}
+
+// request is a PEM certificate request.
+func request(t testing.TB, key crypto.Signer) string {
+	t.Helper()
+	der := must(x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key))(t)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+}
+
+// says reports that the point holds tunnels to the instances, with what they
+// say.
+func (p *point) says(instances ...opencmg.InstanceStatus) {
+	p.r.t.Helper()
+	if err := p.report(p.r.t.Context(), instances...); err != nil {
+		p.r.t.Fatal(err)
+	}
+}
+
+func (p *point) report(ctx context.Context, instances ...opencmg.InstanceStatus) error {
+	status := &opencmg.ConnectionPointStatus{Name: p.name, ConnectionID: p.id, Site: "LAB"}
+	for _, i := range instances {
+		status.Tunnels = append(status.Tunnels, opencmg.TunnelStatus{Gateway: i.Gateway, Instance: i.Instance, Connected: true})
+	}
+	return p.Report(ctx, &adminservice.SiteSystemReport{Kind: adminservice.SystemConnectionPoint, ConnectionPoint: status, Instances: instances, CertificateEnds: p.r.now().AddDate(2, 0, 0)})
 }
 
 // connect makes both app registrations and the Azure service.

@@ -105,6 +105,7 @@ type Server struct {
 	live      *live // what site systems reported
 	manager   *manager
 	publisher *publisher
+	duties    []*duty
 
 	certMu sync.Mutex // guards cert
 	cert   *tls.Certificate
@@ -151,6 +152,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	s.publisher = &publisher{s: s}
 	s.manager = newManager(s)
+	s.duties = s.allDuties()
 	s.handler = s.routes()
 	return s, nil
 }
@@ -184,7 +186,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	g.Go(func() error { return s.jwks.Run(ctx) })
 	g.Go(func() error { return s.publisher.run(ctx) })
 	g.Go(func() error { return s.manager.run(ctx) })
-	g.Go(func() error { return s.monitor(ctx) })
+	g.Go(func() error { return s.watch(ctx) })
 	g.Go(func() error {
 		err := server.ServeTLS(ln, "", "")
 		if errors.Is(err, http.ErrServerClosed) && ctx.Err() != nil {

@@ -224,25 +224,6 @@ func (g *gatewayRun) certificate(ctx context.Context) error {
 	return err
 }
 
-func (g *gatewayRun) service(ctx context.Context) error {
-	p := g.s.cfg.Program
-	if p == nil {
-		return opencmg.Errorf(opencmg.Conflict, "the site has no gateway program for machines in the cloud: name one as program in its configuration")
-	}
-	f, err := p.Open()
-	if err != nil {
-		return fmt.Errorf("open the gateway program: %w", err)
-	}
-	defer f.Close()
-	url, expires, err := g.cloud.UploadService(ctx, g.d, p.Name, f, p.Size, p.SHA256)
-	if err != nil {
-		return err
-	}
-	g.say("service", "the machines may fetch the program until "+expires.UTC().Format(time.RFC3339))
-	_, err = g.cloud.SetSecret(ctx, g.d, cloudinit.SecretServiceURL, url, contentText)
-	return err
-}
-
 // instanceIdentity is what an instance finds in its vault under
 // vaultInstance.
 type instanceIdentity struct {
