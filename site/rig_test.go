@@ -366,6 +366,7 @@ type point struct {
 	r    *rig
 	name string
 	id   string
+	cert func() *tls.Certificate
 }
 
 // join makes a connection point that serves a gateway, or none.
@@ -381,7 +382,7 @@ func (r *rig) join(name, gateway string) *point {
 	certs := must(pki.ParseCertificates([]byte(reply.Certificate)))(r.t)
 	cert.Store(&tls.Certificate{Certificate: [][]byte{certs[0].Raw}, PrivateKey: key, Leaf: certs[0]})
 	c.Close() // the next connection presents the certificate
-	return &point{SystemClient: c, r: r, name: name, id: reply.ConnectionID}
+	return &point{SystemClient: c, r: r, name: name, id: reply.ConnectionID, cert: cert.Load}
 }
 
 // request is a PEM certificate request.
