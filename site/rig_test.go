@@ -362,10 +362,29 @@ func (r *rig) messages(text string) []string {
 
 // A point is a connection point of the site that has nothing behind it.
 type point struct {
-	*adminservice.SystemClient
 	r    *rig
 	name string
 	id   string
+	cert tls.Certificate
+
+	mu sync.Mutex // guards c
+	c  *adminservice.SystemClient
+}
+
+// move follows the site to where it started again.
+func (p *point) move() {
+	p.r.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := must(adminservice.NewSystemClient(adminservice.SystemConfig{URL: p.r.c.URL, Site: "LAB", SiteCA: p.r.s.SiteCA(), Certificate: func() *tls.Certificate { return &p.cert }}))(p.r.t)
+	p.r.t.Cleanup(c.Close)
+	p.c = c
+}
+
+func (p *point) client() *adminservice.SystemClient {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.c
 }
 
 // join makes a connection point that serves a gateway, or none.
@@ -374,14 +393,13 @@ func (r *rig) join(name, gateway string) *point {
 	made := do[adminservice.JoinTokenRecord](r, "POST", "JoinTokens", adminservice.JoinTokenRecord{Kind: adminservice.SystemConnectionPoint, GatewayID: gateway})
 	token := must(adminservice.ParseJoinToken(made.Token))(r.t)
 	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(r.t)
-	var cert atomic.Pointer[tls.Certificate]
-	c := must(adminservice.NewSystemClient(adminservice.SystemConfig{URL: r.c.URL, Site: token.Site, SiteCAThumbprint: token.SiteCA, Certificate: cert.Load}))(r.t)
-	r.t.Cleanup(c.Close)
+	c := must(adminservice.NewSystemClient(adminservice.SystemConfig{URL: r.c.URL, Site: token.Site, SiteCAThumbprint: token.SiteCA}))(r.t)
+	defer c.Close()
 	reply := must(c.Join(r.t.Context(), adminservice.JoinRequest{ID: token.ID, Secret: token.Secret, Kind: adminservice.SystemConnectionPoint, Name: name, Request: request(r.t, key)}))(r.t)
 	certs := must(pki.ParseCertificates([]byte(reply.Certificate)))(r.t)
-	cert.Store(&tls.Certificate{Certificate: [][]byte{certs[0].Raw}, PrivateKey: key, Leaf: certs[0]})
-	c.Close() // the next connection presents the certificate
-	return &point{SystemClient: c, r: r, name: name, id: reply.ConnectionID}
+	p := &point{r: r, name: name, id: reply.ConnectionID, cert: tls.Certificate{Certificate: [][]byte{certs[0].Raw}, PrivateKey: key, Leaf: certs[0]}}
+	p.move()
+	return p
 }
 
 // request is a PEM certificate request.
@@ -405,7 +423,7 @@ func (p *point) report(ctx context.Context, instances ...opencmg.InstanceStatus)
 	for _, i := range instances {
 		status.Tunnels = append(status.Tunnels, opencmg.TunnelStatus{Gateway: i.Gateway, Instance: i.Instance, Connected: true})
 	}
-	return p.Report(ctx, &adminservice.SiteSystemReport{Kind: adminservice.SystemConnectionPoint, ConnectionPoint: status, Instances: instances, CertificateEnds: p.r.now().AddDate(2, 0, 0)})
+	return p.client().Report(ctx, &adminservice.SiteSystemReport{Kind: adminservice.SystemConnectionPoint, ConnectionPoint: status, Instances: instances, CertificateEnds: p.r.now().AddDate(2, 0, 0)})
 }
 
 // connect makes both app registrations and the Azure service.

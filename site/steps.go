@@ -53,6 +53,7 @@ func plan(kind string) []step {
 	certificate := step{"certificate", 60, "store the server certificate in the key vault", (*gatewayRun).certificate}
 	service := step{"service", 65, "upload the gateway program", (*gatewayRun).service}
 	instances := step{"instances", 80, "give every machine its number and identity", (*gatewayRun).instances}
+	renewed := step{"renewed", 80, "wait until every instance uses the new certificate", (*gatewayRun).renewed}
 	wait := step{"wait", 85, "wait until every machine is healthy", (*gatewayRun).wait}
 	switch kind {
 	case opCreate:
@@ -68,7 +69,13 @@ func plan(kind string) []step {
 	case opStart:
 		return []step{{"start", 10, "start the machines", (*gatewayRun).start}, instances, wait}
 	case opCertificate:
-		return []step{certificate, {"renewed", 80, "wait until every instance uses the new certificate", (*gatewayRun).renewed}}
+		return []step{certificate, renewed}
+	case opObtain:
+		return []step{
+			{"account", 2, "make or find the site's account with the authority", (*gatewayRun).account},
+			{"order", 10, "order a certificate from the authority", (*gatewayRun).order},
+			certificate, renewed,
+		}
 	case opSynchronize:
 		return []step{certificate, instances, {"published", 90, "wait until every instance has the published configuration", (*gatewayRun).published}}
 	case opDelete:
