@@ -270,6 +270,13 @@ type ACME struct {
 	Directory string   `json:"directory"` // URL
 	Contact   []string `json:"contact,omitempty"`
 	Challenge string   `json:"challenge,omitempty"` // http-01 or tls-alpn-01; default tls-alpn-01
+	// AcceptTerms says that the administrator agrees to the authority's terms
+	// of service.
+	AcceptTerms bool `json:"acceptTerms,omitempty"`
+	// BindingKeyID and BindingKey (base64url) bind the site's account to one
+	// that exists with the authority. The key is never shown.
+	BindingKeyID string `json:"bindingKeyId,omitempty"`
+	BindingKey   string `json:"bindingKey,omitempty"`
 }
 
 // A Gateway is a cloud management gateway of the site.
@@ -301,6 +308,13 @@ type Gateway struct {
 	CertificateThumbprint string    `json:"certificateThumbprint"` // SHA-256
 	CertificateEnds       time.Time `json:"certificateEnds"`
 	ACME                  *ACME     `json:"acme,omitempty"`
+	// CertificateTemporary marks the certificate of the site CA that a gateway
+	// has until the first one came by ACME. No client trusts it.
+	CertificateTemporary bool `json:"certificateTemporary,omitempty"`
+	// CertificateRenewal is when the next one is asked for, and ACMEProblem why
+	// the last attempt failed.
+	CertificateRenewal time.Time `json:"certificateRenewal,omitzero"`
+	ACMEProblem        string    `json:"acmeProblem,omitempty"`
 
 	Configuration uint64     `json:"configuration"` // published version
 	Addresses     []string   `json:"addresses,omitempty"`

@@ -22,6 +22,7 @@ const (
 	alertTraffic = "traffic"
 	alertStorage = "storage"
 	alertExpiry  = "expiry"
+	alertRenewal = "certificate-renewal"
 )
 
 func (s *Server) report(ctx context.Context, err error) {

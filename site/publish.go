@@ -25,9 +25,12 @@ import (
 type publisher struct {
 	s *Server
 
-	mu       sync.Mutex // guards what follows
-	versions map[string]uint64
-	draining map[string][]int // by gateway ID
+	one sync.Mutex // publishes one at a time
+
+	mu         sync.Mutex // guards what follows
+	versions   map[string]uint64
+	draining   map[string][]int                   // by gateway ID
+	challenges map[string][]opencmg.ACMEChallenge // by gateway ID
 }
 
 // publishedRecord is a signed document. Digest is of its content without
@@ -67,6 +70,8 @@ type document struct {
 // is gone. It writes only when there is something to write, since writing is
 // what wakes it.
 func (p *publisher) publish(ctx context.Context) error {
+	p.one.Lock()
+	defer p.one.Unlock()
 	blocked, err := p.s.db.BlockedTokens(ctx)
 	if err != nil {
 		return err
@@ -230,16 +235,29 @@ func (p *publisher) drain(ctx context.Context, id string, n int) error {
 	return p.publish(ctx)
 }
 
+// challenge publishes what a certification authority will look for at a gateway;
+// nil takes it away. It returns the version that says so.
+func (p *publisher) challenge(ctx context.Context, id string, list []opencmg.ACMEChallenge) (uint64, error) {
+	p.mu.Lock()
+	if p.challenges == nil {
+		p.challenges = map[string][]opencmg.ACMEChallenge{}
+	}
+	p.challenges[id] = list
+	p.mu.Unlock()
+	err := p.publish(ctx)
+	return p.version(id), err
+}
+
 // compile is the published configuration of a gateway, without version.
 func (p *publisher) compile(tx *sitedb.Tx, g *record[gatewayRecord], blocked []string) (*opencmg.PublishedConfiguration, error) {
 	v := &g.Value
 	p.mu.Lock()
-	draining := p.draining[g.ID]
+	draining, challenges := p.draining[g.ID], p.challenges[g.ID]
 	p.mu.Unlock()
 	c := &opencmg.PublishedConfiguration{
 		Version: 1, // for Validate
 		Gateway: v.Prefix, Site: p.s.Code(), ServiceName: v.ServiceName, Instances: max(1, v.Settings.Instances),
-		ServerCertificate: v.Thumbprint, BlockedTokens: blocked, Drain: draining,
+		ServerCertificate: v.Thumbprint, BlockedTokens: blocked, Drain: draining, Challenges: challenges,
 		TLS: opencmg.TLSSettings{MinVersion: v.Settings.MinTLS},
 	}
 	for _, m := range v.Machines {

@@ -54,6 +54,7 @@ func plan(kind string) []step {
 	// A machine waits for the program's address first, and then finds the rest.
 	service := step{"service", 75, "upload the gateway program", (*gatewayRun).service}
 	instances := step{"instances", 65, "give every machine its number and identity", (*gatewayRun).instances}
+	renewed := step{"renewed", 80, "wait until every instance uses the new certificate", (*gatewayRun).renewed}
 	wait := step{"wait", 85, "wait until every machine is healthy", (*gatewayRun).wait}
 	switch kind {
 	case opCreate:
@@ -69,7 +70,13 @@ func plan(kind string) []step {
 	case opStart:
 		return []step{{"start", 10, "start the machines", (*gatewayRun).start}, instances, wait}
 	case opCertificate:
-		return []step{certificate, {"renewed", 80, "wait until every instance uses the new certificate", (*gatewayRun).renewed}}
+		return []step{certificate, renewed}
+	case opObtain:
+		return []step{
+			{"account", 2, "make or find the site's account with the authority", (*gatewayRun).account},
+			{"order", 10, "order a certificate from the authority", (*gatewayRun).order},
+			certificate, renewed,
+		}
 	case opSynchronize:
 		return []step{certificate, instances, {"published", 90, "wait until every instance has the published configuration", (*gatewayRun).published}}
 	case opDelete:
@@ -443,8 +450,8 @@ const drainTime = 2 * time.Minute
 // drain tells an instance to send its clients away, and waits until it has
 // none in flight.
 func (g *gatewayRun) drain(ctx context.Context, n int) error {
-	if !g.s.live.served(g.rec.Value.Prefix, g.s.cfg.Now()) {
-		return nil // nobody could tell it
+	if len(g.rec.Value.Machines) < 2 || !g.s.live.served(g.rec.Value.Prefix, g.s.cfg.Now()) {
+		return nil // nobody could take its clients, or nobody could tell it
 	}
 	g.say("drain", fmt.Sprintf("instance %d sends its clients away", n))
 	if err := g.s.publisher.drain(ctx, g.rec.ID, n); err != nil {
