@@ -34,7 +34,7 @@ var ours = map[string][]string{
 	"internal/pebbletest":            {"pki"}, // for tests only
 	"internal/bootstrap":             {".", "pki", "internal/keyvault", "internal/outbound"},
 	"gateway":                        {".", "pki", "tunnel", "internal/web", "internal/http1"},
-	"connpoint":                      {".", "pki", "tunnel", "internal/web", "internal/http1"},
+	"connpoint":                      {".", "pki", "tunnel", "adminservice", "internal/web", "internal/http1"},
 	"mp":                             {".", "pki", "ccm", "sitedb", "internal/web"},
 	"client":                         {".", "pki", "ccm"},
 	"cmd/opencmg":                    {"*"},

@@ -3,6 +3,7 @@ package adminservice
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,12 +49,14 @@ const maxAnswer = 64 << 20
 
 // A ProblemError is a problem document (RFC 9457) that the service answered.
 type ProblemError struct {
-	Status        int                 `json:"status"`
-	Title         string              `json:"title"`
-	Detail        string              `json:"detail"`
-	CorrelationID string              `json:"correlationId"`
-	CloudError    *opencmg.CloudError `json:"cloudError,omitempty"`
-	Checks        []opencmg.Check     `json:"checks,omitempty"`
+	Status        int    `json:"status"`
+	Title         string `json:"title"`
+	Detail        string `json:"detail,omitempty"` // what failed, why, and what to do
+	CorrelationID string `json:"correlationId"`    // under which the site's log has it
+	// CloudError is the cloud's own error, when one was the cause.
+	CloudError *opencmg.CloudError `json:"cloudError,omitempty"`
+	// Checks are what was examined, when a check failed.
+	Checks []opencmg.Check `json:"checks,omitempty"`
 }
 
 // Error gives the detail, or the title when there is none.
@@ -79,12 +82,16 @@ func (p *ProblemError) Unwrap() error {
 		return opencmg.Forbidden
 	case http.StatusNotFound:
 		return opencmg.NotFound
-	case http.StatusConflict, http.StatusPreconditionFailed:
+	case http.StatusConflict:
 		return opencmg.Conflict
+	case http.StatusPreconditionFailed:
+		return opencmg.Stale
 	case http.StatusRequestEntityTooLarge:
 		return opencmg.TooLarge
 	case http.StatusServiceUnavailable:
 		return opencmg.Unavailable
+	case http.StatusGatewayTimeout:
+		return opencmg.Timeout
 	}
 	return nil
 }
@@ -115,9 +122,9 @@ func Get[T any](ctx context.Context, c *Client, path string) (T, error) {
 }
 
 // Do sends one request below [BasePath]. in is sent as JSON unless nil; out
-// gets the answer unless nil. A changed object names its version in the path
-// query parameter or by [Client.Change]. Errors are [*ProblemError], or of kind
-// Unavailable when the site can not be reached.
+// gets the answer unless nil. It changes an object whatever its version is; see
+// [Client.Change]. Errors are [*ProblemError], of kind Unavailable when the site
+// can not be reached, and of kind Invalid when its certificate is not trusted.
 func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
 	return c.do(ctx, method, path, 0, in, out)
 }
@@ -154,6 +161,9 @@ func (c *Client) do(ctx context.Context, method, path string, version int64, in,
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+			return opencmg.Errorf(opencmg.Invalid, "the site at %s can not be trusted: %w", c.URL, err)
 		}
 		return opencmg.Errorf(opencmg.Unavailable, "the site at %s can not be reached: %w", c.URL, err)
 	}
@@ -209,10 +219,11 @@ func (c *Client) Wait(ctx context.Context, id string, progress func(Operation, O
 		case OperationCompleted:
 			return op, nil
 		case OperationFailed:
+			failed := &opencmg.Error{Kind: opencmg.Conflict, Msg: op.Problem}
 			if op.CloudError != nil {
-				return op, fmt.Errorf("%s: %w", op.Problem, op.CloudError)
+				failed.Err = op.CloudError
 			}
-			return op, opencmg.Errorf(opencmg.Conflict, "%s", op.Problem)
+			return op, failed
 		}
 	}
 }

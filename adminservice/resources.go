@@ -131,6 +131,13 @@ type CreateApplications struct {
 	SignIn SignIn `json:"signIn"`
 }
 
+// CreatedApplications is the result of an operation that created them: the IDs
+// of the site's records.
+type CreatedApplications struct {
+	ServerAppID string `json:"serverAppId"`
+	ClientAppID string `json:"clientAppId"`
+}
+
 // A SignIn is how the site signs in for an administrator. Exactly one of
 // Secret, DeviceCode and ManagedIdentity.
 type SignIn struct {

@@ -49,10 +49,10 @@ func (s *Server) addAccount(w http.ResponseWriter, r *http.Request) error {
 	if !slices.Contains(adminservice.Roles(), a.Role) {
 		return opencmg.Errorf(opencmg.Invalid, "role %q: must be one of %q", a.Role, adminservice.Roles())
 	}
-	v := accountRecord{Role: a.Role, Thumbprint: strings.ToLower(a.CertificateThumbprint), EntraTenantID: strings.ToLower(a.EntraTenantID), EntraObjectID: strings.ToLower(a.EntraObjectID)}
+	v := accountRecord{Role: a.Role, Thumbprint: thumbprint(a.CertificateThumbprint), EntraTenantID: strings.ToLower(a.EntraTenantID), EntraObjectID: strings.ToLower(a.EntraObjectID)}
 	ways := 0
 	if v.Thumbprint != "" {
-		if ways++; len(v.Thumbprint) != 64 {
+		if ways++; !isThumbprint(v.Thumbprint) {
 			return opencmg.Errorf(opencmg.Invalid, "certificateThumbprint: must be the SHA-256 of the certificate in hexadecimal")
 		}
 	}
@@ -72,6 +72,16 @@ func (s *Server) addAccount(w http.ResponseWriter, r *http.Request) error {
 	}
 	rec := &record[accountRecord]{ID: newGUID(), Name: a.Name, Value: v}
 	err := s.db.Change(r.Context(), "add account", func(tx *sitedb.Tx) error {
+		// Two accounts of one person would leave the role to chance.
+		others, err := all[accountRecord](tx, kindAccount)
+		if err != nil {
+			return err
+		}
+		for _, o := range others {
+			if v.Thumbprint != "" && o.Value.Thumbprint == v.Thumbprint || v.EntraObjectID != "" && o.Value.EntraObjectID == v.EntraObjectID && o.Value.EntraTenantID == v.EntraTenantID {
+				return opencmg.Errorf(opencmg.Conflict, "%s signs in that way already: delete that account first", o.Name)
+			}
+		}
 		if err := rec.put(tx, kindAccount); err != nil {
 			return err
 		}

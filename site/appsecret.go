@@ -8,22 +8,15 @@ import (
 	"time"
 
 	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/azure"
 	"github.com/opencmg/opencmg/sitedb"
 )
 
-// A renewRequest asks for a new secret of a server application. An imported
-// application's new secret may be given instead of made.
-type renewRequest struct {
-	SecretYears   int       `json:"secretYears,omitempty"` // 1 (default) or 2
-	Secret        string    `json:"secret,omitempty"`
-	SecretExpires time.Time `json:"secretExpires,omitzero"`
-}
-
 // renewSecret replaces the secret of a server app. Entra makes the new one and
 // keeps the old one until the new one was proved (azure.md 7).
 func (s *Server) renewSecret(w http.ResponseWriter, r *http.Request) error {
-	var in renewRequest
+	var in adminservice.RenewSecret
 	if err := decodeBody(r, &in); err != nil {
 		return err
 	}
@@ -67,7 +60,7 @@ func (s *Server) performRenewSecret(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	var in renewRequest
+	var in adminservice.RenewSecret
 	if err := json.Unmarshal(text, &in); err != nil {
 		return err
 	}

@@ -33,6 +33,10 @@ func (s *Server) audit(ctx context.Context, tx *sitedb.Tx, id int, kind, subject
 	})
 }
 
+// mostMessages is how many of the latest status messages $filter and $orderby
+// look at.
+const mostMessages = 20 * adminservice.MaxPage
+
 func (s *Server) listStatusMessages(w http.ResponseWriter, r *http.Request) error {
 	q, err := adminservice.ParseQuery(r.URL.Query())
 	if err != nil {
@@ -43,13 +47,21 @@ func (s *Server) listStatusMessages(w http.ResponseWriter, r *http.Request) erro
 	if sev := v.Get("severity"); sev != "" {
 		f.Severities = []sitedb.Severity{sitedb.Severity(sev)}
 	}
-	// A filter needs to see everything it may keep; without one the database
+	// A filter or an order needs to see all of them; without one the database
 	// cuts the page.
+	whole := q.Filter != nil || len(q.OrderBy) > 0
 	offset, limit := q.Skip, q.Top
-	if q.Filter != nil {
+	if whole {
 		offset, limit = 0, adminservice.MaxPage
 	}
 	list, total, err := s.db.SiteMessages(r.Context(), f, offset, limit)
+	for err == nil && whole && len(list) < min(total, mostMessages) {
+		var more []sitedb.StatusMessage
+		if more, _, err = s.db.SiteMessages(r.Context(), f, len(list), limit); len(more) == 0 {
+			break
+		}
+		list = append(list, more...)
+	}
 	if err != nil {
 		return err
 	}
@@ -64,7 +76,7 @@ func (s *Server) listStatusMessages(w http.ResponseWriter, r *http.Request) erro
 	if err != nil {
 		return err
 	}
-	if q.Filter != nil {
+	if whole {
 		page, n := q.Apply(objects)
 		return answerPage(w, q, page, n)
 	}

@@ -71,8 +71,8 @@ func (s *Server) signIn(r *http.Request) (caller, error) {
 		return caller{}, err
 	}
 	if fields := r.Header.Values("Authorization"); len(fields) > 0 {
-		token, ok := strings.CutPrefix(fields[0], "Bearer ")
-		if !ok || len(fields) > 1 || token == "" {
+		scheme, token, ok := strings.Cut(fields[0], " ")
+		if !ok || !strings.EqualFold(scheme, "Bearer") || len(fields) > 1 || token == "" {
 			return caller{}, opencmg.Errorf(opencmg.Unauthorized, "the Authorization field must be Bearer and a token")
 		}
 		if strings.Count(token, ".") == 2 {

@@ -3,6 +3,7 @@ package site
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,7 +96,18 @@ func (s *Server) addTrusted(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) deleteTrusted(w http.ResponseWriter, r *http.Request) error {
-	return remove[trustedRecord](s, w, r, kindTrusted, "trusted certificate", nil)
+	return remove(s, w, r, kindTrusted, "trusted certificate", func(tx *sitedb.Tx, rec *record[trustedRecord]) error {
+		gateways, err := all[gatewayRecord](tx, kindGateway)
+		if err != nil {
+			return err
+		}
+		for _, g := range gateways {
+			if slices.Contains(g.Value.Settings.Certificates, rec.ID) {
+				return opencmg.Errorf(opencmg.Conflict, "gateway %s trusts the certificate by name: take it out of its certificates first", g.Name)
+			}
+		}
+		return nil
+	})
 }
 
 // remove deletes the object that the path names. check may refuse.
@@ -164,6 +176,9 @@ func (s *Server) addTokenIssuer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if s.cfg.Now().After(certs[0].NotAfter) {
+		return opencmg.Errorf(opencmg.Invalid, "certificate %q expired at %s: ask the other site for its present one", certs[0].Subject, certs[0].NotAfter.UTC().Format(time.RFC3339))
+	}
 	rec := &record[tokenIssuerRecord]{ID: pki.Thumbprint(certs[0])[:16], Name: issuer.Issuer + " " + pki.Thumbprint(certs[0])[:16], Value: tokenIssuerRecord{issuer, certs[0].NotAfter.UTC()}}
 	err = s.db.Change(r.Context(), "add token issuer", func(tx *sitedb.Tx) error {
 		if err := rec.put(tx, kindTokenIssuer); err != nil {
@@ -203,8 +218,8 @@ func (s *Server) blockCertificate(w http.ResponseWriter, r *http.Request) error 
 	if err := decodeBody(r, &in); err != nil {
 		return err
 	}
-	id := strings.ToLower(strings.ReplaceAll(in.ID, ":", ""))
-	if len(id) != 64 || strings.Trim(id, "0123456789abcdef") != "" {
+	id := thumbprint(in.ID)
+	if !isThumbprint(id) {
 		return opencmg.Errorf(opencmg.Invalid, "id: must be the SHA-256 thumbprint of the certificate in hexadecimal")
 	}
 	rec := &record[blockedRecord]{ID: id, Name: id, Value: blockedRecord{in.Reason}}
@@ -220,6 +235,17 @@ func (s *Server) blockCertificate(w http.ResponseWriter, r *http.Request) error 
 	return answerOne(w, http.StatusCreated, rec.Version, adminservice.BlockedCertificate{ID: id, Version: rec.Version, Reason: in.Reason, Blocked: rec.Created})
 }
 
+// thumbprint writes a SHA-256 thumbprint as the site does: without the colons
+// and spaces that programs put between its bytes.
+func thumbprint(s string) string {
+	return strings.ToLower(strings.NewReplacer(":", "", " ", "").Replace(s))
+}
+
+func isThumbprint(s string) bool {
+	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
+}
+
 func (s *Server) unblockCertificate(w http.ResponseWriter, r *http.Request) error {
+	r.SetPathValue("id", thumbprint(r.PathValue("id")))
 	return remove[blockedRecord](s, w, r, kindBlocked, "blocked certificate", nil)
 }

@@ -65,14 +65,8 @@ func tenant(r *record[tenantRecord]) adminservice.Tenant {
 	return adminservice.Tenant{ID: r.ID, Version: r.Version, Name: r.Name, Environment: r.Value.Environment, DisableAuthentication: r.Value.Disabled}
 }
 
-// A changeTenant names what is to change; nil leaves it.
-type changeTenant struct {
-	Name                  *string `json:"name,omitempty"`
-	DisableAuthentication *bool   `json:"disableAuthentication,omitempty"`
-}
-
 func (s *Server) changeTenant(w http.ResponseWriter, r *http.Request) error {
-	var in changeTenant
+	var in adminservice.TenantChange
 	if err := decodeBody(r, &in); err != nil {
 		return err
 	}
@@ -84,8 +78,8 @@ func (s *Server) changeTenant(w http.ResponseWriter, r *http.Request) error {
 		if err := rec.expect(version); err != nil {
 			return err
 		}
-		if in.Name != nil {
-			rec.Name = *in.Name
+		if err := rename(&rec.Name, in.Name); err != nil {
+			return err
 		}
 		if in.DisableAuthentication != nil {
 			rec.Value.Disabled = *in.DisableAuthentication
@@ -241,7 +235,10 @@ func (s *Server) importApplication(w http.ResponseWriter, r *http.Request) error
 				if err := tx.DeleteSecret(appSecret(rec.ID)); err != nil {
 					return err
 				}
-				return tx.Delete(kindApplication, rec.ID, 0)
+				if err := tx.Delete(kindApplication, rec.ID, 0); err != nil {
+					return err
+				}
+				return s.audit(r.Context(), tx, msgDeleted, kindApplication, rec.ID, "took %s %s back: it could not be verified", v.Kind, rec.Name)
 			})
 			if undo != nil {
 				return undo
@@ -369,6 +366,15 @@ func (s *Server) deleteApplication(w http.ResponseWriter, r *http.Request) error
 				return opencmg.Errorf(opencmg.Conflict, "gateway %s is deployed by the application: delete it first", g.Name)
 			}
 		}
+		apps, err := all[applicationRecord](tx, kindApplication)
+		if err != nil {
+			return err
+		}
+		for _, a := range apps {
+			if a.Value.ServerAppID == rec.ID {
+				return opencmg.Errorf(opencmg.Conflict, "client application %s belongs to the application: delete it first", a.Name)
+			}
+		}
 		return tx.DeleteSecret(appSecret(rec.ID))
 	})
 }
@@ -483,7 +489,7 @@ func (s *Server) performCreateApps(ctx context.Context, r *run) error {
 		return err
 	}
 	r.say("done", "server app "+server.AppID+", client app "+client.AppID)
-	r.result = mustJSON(map[string]string{"serverAppId": serverRec.ID, "clientAppId": clientRec.ID})
+	r.result = mustJSON(adminservice.CreatedApplications{ServerAppID: serverRec.ID, ClientAppID: clientRec.ID})
 	return s.db.Change(ctx, "forget sign-in", func(tx *sitedb.Tx) error { return tx.DeleteSecret(operationSecret(r.op.ID)) })
 }
 
@@ -607,14 +613,8 @@ func (s *Server) addAzureService(w http.ResponseWriter, r *http.Request) error {
 		if err := rec.Value.check(tx, &in); err != nil {
 			return err
 		}
-		others, err := all[azureServiceRecord](tx, kindAzureService)
-		if err != nil {
+		if err := onlyServiceOfTenant(tx, rec); err != nil {
 			return err
-		}
-		for _, o := range others {
-			if o.Value.TenantID == rec.Value.TenantID {
-				return opencmg.Errorf(opencmg.Conflict, "tenant %s is connected already, by Azure service %s", o.Value.TenantID, o.Name)
-			}
 		}
 		n, err := tx.NextNumber(kindAzureService)
 		if err != nil {
@@ -633,8 +633,8 @@ func (s *Server) addAzureService(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) changeAzureService(w http.ResponseWriter, r *http.Request) error {
-	var in adminservice.AzureService
-	if err := decodeBody(r, &in); err != nil {
+	var change adminservice.AzureServiceChange
+	if err := decodeBody(r, &change); err != nil {
 		return err
 	}
 	version, err := ifMatch(r)
@@ -645,17 +645,22 @@ func (s *Server) changeAzureService(w http.ResponseWriter, r *http.Request) erro
 		if err := rec.expect(version); err != nil {
 			return err
 		}
-		// The applications stay what they are unless others are named.
-		if in.ServerAppID == "" {
-			in.ServerAppID = rec.Value.ServerAppID
+		if err := rename(&rec.Name, change.Name); err != nil {
+			return err
 		}
-		if in.ClientAppID == "" {
-			in.ClientAppID = rec.Value.ClientAppID
-		}
-		if in.Name != "" {
-			rec.Name = in.Name
-		}
+		in := azureService(rec)
+		set(&in.Description, change.Description)
+		set(&in.ServerAppID, change.ServerAppID)
+		set(&in.ClientAppID, change.ClientAppID)
+		set(&in.UserDiscovery, change.UserDiscovery)
+		set(&in.UserDeltaMinutes, change.UserDeltaMinutes)
+		set(&in.GroupDiscovery, change.GroupDiscovery)
+		set(&in.GroupDeltaMinutes, change.GroupDeltaMinutes)
+		set(&in.DiscoveredGroups, change.DiscoveredGroups)
 		if err := rec.Value.check(tx, &in); err != nil {
+			return err
+		}
+		if err := onlyServiceOfTenant(tx, rec); err != nil {
 			return err
 		}
 		return s.audit(r.Context(), tx, msgChanged, kindAzureService, rec.ID, "changed Azure service %s", rec.Name)
@@ -664,6 +669,21 @@ func (s *Server) changeAzureService(w http.ResponseWriter, r *http.Request) erro
 		return err
 	}
 	return answerOne(w, http.StatusOK, rec.Version, azureService(rec))
+}
+
+// onlyServiceOfTenant refuses a second Azure service for a tenant: gateways
+// are told about a tenant once.
+func onlyServiceOfTenant(tx *sitedb.Tx, rec *record[azureServiceRecord]) error {
+	others, err := all[azureServiceRecord](tx, kindAzureService)
+	if err != nil {
+		return err
+	}
+	for _, o := range others {
+		if o.ID != rec.ID && o.Value.TenantID == rec.Value.TenantID {
+			return opencmg.Errorf(opencmg.Conflict, "tenant %s is connected already, by Azure service %s", o.Value.TenantID, o.Name)
+		}
+	}
+	return nil
 }
 
 func (s *Server) deleteAzureService(w http.ResponseWriter, r *http.Request) error {

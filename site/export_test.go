@@ -1,6 +1,10 @@
 package site
 
-import "context"
+import (
+	"context"
+
+	"github.com/opencmg/opencmg/adminservice"
+)
 
 // Look does one of the regular duties now.
 func (s *Server) Look(ctx context.Context, name string) error {
@@ -10,4 +14,19 @@ func (s *Server) Look(ctx context.Context, name string) error {
 		}
 	}
 	panic("there is no duty " + name)
+}
+
+// A RouteEntry is a row of the route table, for tests.
+type RouteEntry struct {
+	Method, Path string
+	Roles        []adminservice.Role
+}
+
+// RouteTable is the route table.
+func RouteTable() []RouteEntry {
+	var list []RouteEntry
+	for _, r := range (&Server{}).routeTable() {
+		list = append(list, RouteEntry{r.method, r.path, r.allowed})
+	}
+	return list
 }

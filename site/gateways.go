@@ -129,9 +129,20 @@ func (s *Server) getGateway(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	q, err := adminservice.ParseQuery(r.URL.Query())
+	if err != nil {
+		return err
+	}
 	g := s.gateway(rec)
 	if err := s.usage(r.Context(), &g); err != nil {
 		return err
+	}
+	if len(q.Select) > 0 {
+		objects, err := toMaps([]adminservice.Gateway{g})
+		if err != nil {
+			return err
+		}
+		return answerOne(w, http.StatusOK, rec.Version, q.Project(objects)[0])
 	}
 	return answerOne(w, http.StatusOK, rec.Version, g)
 }
@@ -147,7 +158,15 @@ func (s *Server) findGateway(ctx context.Context, key string) (*record[gatewayRe
 			return rec, nil
 		}
 	}
-	return nil, opencmg.Errorf(opencmg.NotFound, "there is no gateway %q: opencmg gateway list shows those of the site", key)
+	var names []string
+	for _, rec := range records {
+		names = append(names, rec.Name)
+	}
+	has := "the site has none yet"
+	if len(names) > 0 {
+		has = "the site has " + strings.Join(names, ", ")
+	}
+	return nil, opencmg.Errorf(opencmg.NotFound, "there is no gateway %q: %s", key, has)
 }
 
 // checkSettings checks what may be changed later and fills in the defaults.
@@ -285,6 +304,12 @@ type usableCertificate struct {
 	checks []opencmg.Check
 }
 
+// checksFailed is the cause of a refusal, with every check.
+type checksFailed []opencmg.Check
+
+func (c checksFailed) Error() string           { return "checks failed" }
+func (c checksFailed) Checks() []opencmg.Check { return c }
+
 // inspectCertificate checks a server authentication certificate as a whole. A
 // failed check is an error.
 func (s *Server) inspectCertificate(in *adminservice.ServerCertificate, o pki.ServerCertificateOptions) (*usableCertificate, error) {
@@ -306,7 +331,8 @@ func (s *Server) inspectCertificate(in *adminservice.ServerCertificate, o pki.Se
 		}
 	}
 	if len(failed) > 0 {
-		return nil, opencmg.Errorf(opencmg.Invalid, "the server certificate can not be used: %s", strings.Join(failed, ". "))
+		text := "the server certificate can not be used: " + strings.Join(failed, ". ")
+		return nil, &opencmg.Error{Kind: opencmg.Invalid, Msg: text, Err: checksFailed(checks)}
 	}
 	u := &usableCertificate{ServerCertificateInfo: info, checks: checks}
 	u.pfx, err = pki.ReencodePFX(in.PFX, []byte(in.Password))
@@ -348,6 +374,9 @@ func (s *Server) createGateway(w http.ResponseWriter, r *http.Request) error {
 			if sameName(o.Value.ServiceName, v.ServiceName) {
 				return opencmg.Errorf(opencmg.Conflict, "gateway %s has the service name %s already", o.Name, v.ServiceName)
 			}
+		}
+		if err := knownCertificates(tx, &v.Settings); err != nil {
+			return err
 		}
 		n, err := tx.NextNumber("azure-service-id")
 		if err != nil {
@@ -427,38 +456,20 @@ func (s *Server) cloudOf(ctx context.Context, v *gatewayRecord) (Cloud, error) {
 	return s.cfg.Cloud(in)
 }
 
-// A changeGateway names what is to change; what is missing stays.
-type changeGateway struct {
-	Description     *string                 `json:"description,omitempty"`
-	Size            opencmg.VMSize          `json:"size,omitempty"`
-	Instances       int                     `json:"instances,omitempty"`
-	Certificates    *[]string               `json:"certificates,omitempty"`
-	CheckRevocation *bool                   `json:"checkRevocation,omitempty"`
-	EnforceTLS12    *bool                   `json:"enforceTls12,omitempty"`
-	MinTLS          *string                 `json:"minTls,omitempty"`
-	EnableContent   *bool                   `json:"enableContent,omitempty"`
-	Traffic         *adminservice.Threshold `json:"traffic,omitempty"`
-	Storage         *adminservice.Threshold `json:"storage,omitempty"`
-}
-
-func (c *changeGateway) apply(g *adminservice.GatewaySettings) {
-	set := func(to **bool, v *bool) {
-		if v != nil {
-			*to = v
+// applyChange takes over what the change names.
+func applyChange(g *adminservice.GatewaySettings, c *adminservice.GatewayChange) error {
+	if c.Instances != nil && *c.Instances < 1 {
+		return opencmg.Errorf(opencmg.Invalid, "instances: must be 1 to %d, is %d", opencmg.MaxInstances, *c.Instances)
+	}
+	set(&g.Description, c.Description)
+	set(&g.Size, c.Size)
+	set(&g.Instances, c.Instances)
+	set(&g.Certificates, c.Certificates)
+	set(&g.MinTLS, c.MinTLS)
+	for _, b := range []struct{ to, from **bool }{{&g.CheckRevocation, &c.CheckRevocation}, {&g.EnforceTLS12, &c.EnforceTLS12}, {&g.EnableContent, &c.EnableContent}} {
+		if *b.from != nil {
+			*b.to = *b.from
 		}
-	}
-	if c.Description != nil {
-		g.Description = *c.Description
-	}
-	g.Size, g.Instances = cmp.Or(c.Size, g.Size), cmp.Or(c.Instances, g.Instances)
-	if c.Certificates != nil {
-		g.Certificates = *c.Certificates
-	}
-	set(&g.CheckRevocation, c.CheckRevocation)
-	set(&g.EnforceTLS12, c.EnforceTLS12)
-	set(&g.EnableContent, c.EnableContent)
-	if c.MinTLS != nil {
-		g.MinTLS = *c.MinTLS
 	}
 	if c.Traffic != nil {
 		g.Traffic = c.Traffic
@@ -466,10 +477,22 @@ func (c *changeGateway) apply(g *adminservice.GatewaySettings) {
 	if c.Storage != nil {
 		g.Storage = c.Storage
 	}
+	return nil
+}
+
+// knownCertificates refuses a gateway that would trust what the site does not
+// have.
+func knownCertificates(tx *sitedb.Tx, g *adminservice.GatewaySettings) error {
+	for _, id := range g.Certificates {
+		if _, err := tx.Object(kindTrusted, id); err != nil {
+			return opencmg.Errorf(opencmg.Invalid, "certificates: there is no trusted certificate %q: add it first (TrustedCertificates)", id)
+		}
+	}
+	return nil
 }
 
 func (s *Server) changeGateway(w http.ResponseWriter, r *http.Request) error {
-	var in changeGateway
+	var in adminservice.GatewayChange
 	if err := decodeBody(r, &in); err != nil {
 		return err
 	}
@@ -487,8 +510,13 @@ func (s *Server) changeGateway(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		before := rec.Value.Settings
-		in.apply(&rec.Value.Settings)
+		if err := applyChange(&rec.Value.Settings, &in); err != nil {
+			return err
+		}
 		if err := checkSettings(&rec.Value.Settings); err != nil {
+			return err
+		}
+		if err := knownCertificates(tx, &rec.Value.Settings); err != nil {
 			return err
 		}
 		kind = ""
@@ -532,8 +560,15 @@ func (s *Server) renewGatewayCertificate(w http.ResponseWriter, r *http.Request)
 	if err := decodeBody(r, &in); err != nil {
 		return err
 	}
+	version, err := ifMatch(r)
+	if err != nil {
+		return err
+	}
 	found, err := s.findGateway(r.Context(), r.PathValue("id"))
 	if err != nil {
+		return err
+	}
+	if err := found.expect(version); err != nil {
 		return err
 	}
 	if in.ACME != nil {
@@ -612,10 +647,10 @@ func (s *Server) deleteGateway(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := found.expect(version); err != nil {
-		return err
-	}
 	op, err := s.manager.beginOn(r.Context(), found.ID, opDelete, func(tx *sitedb.Tx, rec *record[gatewayRecord]) error {
+		if err := rec.expect(version); err != nil {
+			return err
+		}
 		points, err := all[pointRecord](tx, kindPoint)
 		if err != nil {
 			return err

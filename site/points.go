@@ -43,13 +43,8 @@ func (s *Server) listPoints(w http.ResponseWriter, r *http.Request) error {
 	return answerList(w, r, list)
 }
 
-// A changePoint links a connection point to a gateway; empty unlinks it.
-type changePoint struct {
-	GatewayID *string `json:"gatewayId"`
-}
-
 func (s *Server) changePoint(w http.ResponseWriter, r *http.Request) error {
-	var in changePoint
+	var in adminservice.ConnectionPointChange
 	if err := decodeBody(r, &in); err != nil {
 		return err
 	}
@@ -255,13 +250,8 @@ func onOff(on bool) string {
 	return "off"
 }
 
-// changeRole replaces what an administrator chose. A body with only
-// allowGatewayTraffic switches it and leaves the rest.
 func (s *Server) changeRole(w http.ResponseWriter, r *http.Request) error {
-	var in struct {
-		adminservice.SiteRole
-		AllowGatewayTraffic *bool `json:"allowGatewayTraffic"`
-	}
+	var in adminservice.SiteRoleChange
 	if err := decodeBody(r, &in); err != nil {
 		return err
 	}
@@ -273,18 +263,10 @@ func (s *Server) changeRole(w http.ResponseWriter, r *http.Request) error {
 		if err := rec.expect(version); err != nil {
 			return err
 		}
-		old := rec.Value
-		if len(in.Internal) > 0 {
-			rec.Value = roleOf(&in.SiteRole)
-			rec.Value.Kind, rec.Value.RoleID, rec.Value.Own, rec.Value.Addresses = old.Kind, old.RoleID, old.Own, old.Addresses
-			rec.Value.AllowGatewayTraffic = old.AllowGatewayTraffic
+		if err := rename(&rec.Name, in.Name); err != nil {
+			return err
 		}
-		if in.AllowGatewayTraffic != nil {
-			rec.Value.AllowGatewayTraffic = *in.AllowGatewayTraffic
-		}
-		if in.Name != "" {
-			rec.Name = in.Name
-		}
+		rec.Value.change(&in)
 		if err := rec.Value.check(); err != nil {
 			return err
 		}
@@ -297,6 +279,21 @@ func (s *Server) changeRole(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return answerOne(w, http.StatusOK, rec.Version, s.siteRole(rec))
+}
+
+// change takes over what the change names.
+func (v *roleRecord) change(c *adminservice.SiteRoleChange) {
+	set(&v.Internal, c.Internal)
+	set(&v.AllowGatewayTraffic, c.AllowGatewayTraffic)
+	set(&v.Prefix, c.Prefix)
+	set(&v.Endpoints, c.Endpoints)
+	set(&v.CA, c.CA)
+	set(&v.ServerName, c.ServerName)
+	set(&v.HostHeader, c.HostHeader)
+	set(&v.HealthPath, c.HealthPath)
+	set(&v.ClientCertificate, c.ClientCertificate)
+	set(&v.CertificateRequired, c.CertificateRequired)
+	set(&v.Identity, c.Identity)
 }
 
 func (s *Server) deleteRole(w http.ResponseWriter, r *http.Request) error {

@@ -5,17 +5,12 @@ import (
 	"net/http"
 
 	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/sitedb"
 )
 
-// A providersRequest asks to register what a gateway needs in a subscription
-// (cmg-behaviour M6).
-type providersRequest struct {
-	SubscriptionID string `json:"subscriptionId"`
-}
-
 func (s *Server) registerProviders(w http.ResponseWriter, r *http.Request) error {
-	var in providersRequest
+	var in adminservice.RegisterProviders
 	if err := decodeBody(r, &in); err != nil {
 		return err
 	}
@@ -26,6 +21,9 @@ func (s *Server) registerProviders(w http.ResponseWriter, r *http.Request) error
 		app, err := get[applicationRecord](tx, kindApplication, r.PathValue("id"))
 		if err != nil {
 			return err
+		}
+		if app.Value.Kind != adminservice.ServerApplication {
+			return opencmg.Errorf(opencmg.Conflict, "application %s is a client application: a server application registers providers", app.Name)
 		}
 		op.Text = in.SubscriptionID
 		return s.audit(r.Context(), tx, msgAsked, kindApplication, app.ID, "asked to register the resource providers in subscription %s", in.SubscriptionID)

@@ -435,6 +435,19 @@ func (p *publisher) mappings(tx *sitedb.Tx, c *record[pointRecord]) (*urlMapping
 	return m, nil
 }
 
+// serviceNames are the gateways that clients may be told of.
+func (s *Server) serviceNames(ctx context.Context) ([]string, error) {
+	gateways, err := readAll[gatewayRecord](ctx, s.db, kindGateway)
+	var names []string
+	for _, g := range gateways {
+		// Nobody trusts a temporary certificate.
+		if g.Value.State != adminservice.StateProvisioning && g.Value.State != adminservice.StateDeleting && !g.Value.Renewal.Temporary {
+			names = append(names, g.Value.ServiceName)
+		}
+	}
+	return names, err
+}
+
 // documents is what a site system is to have, and a tag that changes with it.
 func (s *Server) documents(ctx context.Context, sys *system) (*adminservice.Documents, string, error) {
 	d := &adminservice.Documents{RenewBefore: s.cfg.Now().UTC().Add(identityRenew).Truncate(24 * time.Hour)}
@@ -450,6 +463,9 @@ func (s *Server) documents(ctx context.Context, sys *system) (*adminservice.Docu
 		}
 		cert, key, err := pki.SplitKeyPair(s.keys.token)
 		if err != nil {
+			return nil, "", err
+		}
+		if d.Gateways, err = s.serviceNames(ctx); err != nil {
 			return nil, "", err
 		}
 		d.TokenSigning = &adminservice.TokenSigning{Certificate: string(cert), Key: string(key), HierarchyID: s.keys.site.HierarchyID}

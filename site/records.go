@@ -86,7 +86,13 @@ func (s *Server) acknowledgeAlert(w http.ResponseWriter, r *http.Request) error 
 	if err != nil {
 		return opencmg.Errorf(opencmg.NotFound, "there is no alert %q", r.PathValue("id"))
 	}
-	if err := s.db.AcknowledgeAlert(r.Context(), id, callerOf(r.Context()).account); err != nil {
+	err = s.db.Change(r.Context(), "acknowledge alert", func(tx *sitedb.Tx) error {
+		if err := tx.AcknowledgeAlert(id, callerOf(r.Context()).account); err != nil {
+			return err
+		}
+		return s.audit(r.Context(), tx, msgChanged, "alert", strconv.FormatInt(id, 10), "acknowledged alert %d", id)
+	})
+	if err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

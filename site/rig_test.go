@@ -274,7 +274,7 @@ func (r *rig) start() {
 	if r.c != nil {
 		token = r.c.Token
 	}
-	r.c = &adminservice.Client{URL: "https://" + ln.Addr().String(), Token: token, HTTP: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Time: r.now}}}}
+	r.c = &adminservice.Client{URL: "https://" + ln.Addr().String(), Token: token, HTTP: &http.Client{Transport: &contract{t: t, next: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Time: r.now}, ForceAttemptHTTP2: true}}}}
 }
 
 // crash ends the site in the middle of whatever it does.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -29,6 +30,7 @@ type route struct {
 
 func (s *Server) routeTable() []route {
 	return []route{
+		{"GET", "openapi.yaml", anybody, getDescription},
 		{"GET", "Site", anybody, s.getSite},
 
 		{"GET", "Accounts", anybody, s.listAccounts},
@@ -107,11 +109,64 @@ func (s *Server) routes() http.Handler {
 		mux.Handle(r.method+" "+adminservice.BasePath+r.path, s.administrators(r))
 	}
 	mux.Handle("GET "+adminservice.WMIPath+"{class}", s.administrators(route{allowed: anybody, serve: s.wmi}))
+	classes := s.administrators(route{allowed: anybody, serve: s.wmiClasses})
+	mux.Handle("GET "+adminservice.WMIPath+"{$}", classes)
+	mux.Handle("GET "+strings.TrimSuffix(adminservice.WMIPath, "/"), classes)
 	s.systemRoutes(mux)
-	mux.Handle("/", web.Handler(s.log, func(w http.ResponseWriter, r *http.Request) error {
-		return opencmg.Errorf(opencmg.NotFound, "there is no %s: the resources are below %s", r.URL.Path, adminservice.BasePath)
+	return withHeaders(s.sameOrigin(keyAsSegment(http.MaxBytesHandler(s.orProblem(mux), maxBody))))
+}
+
+// sameOrigin refuses changes that a page of another origin makes a browser ask
+// for: a client certificate signs in whoever makes the browser call.
+func (s *Server) sameOrigin(next http.Handler) http.Handler {
+	p := http.NewCrossOriginProtection()
+	p.SetDenyHandler(web.Handler(s.log, func(http.ResponseWriter, *http.Request) error {
+		return opencmg.Errorf(opencmg.Forbidden, "a page of another origin may not change the site")
 	}))
-	return withHeaders(keyAsSegment(http.MaxBytesHandler(mux, maxBody)))
+	return p.Handler(next)
+}
+
+// orProblem answers with a problem document where the mux would with a text.
+func (s *Server) orProblem(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h, pattern := mux.Handler(r)
+		if pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		said := &statusOnly{header: http.Header{}}
+		h.ServeHTTP(said, r)
+		if allow := said.header.Get("Allow"); said.status == http.StatusMethodNotAllowed && allow != "" {
+			w.Header().Set("Allow", allow)
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(said.status)
+			json.NewEncoder(w).Encode(web.Problem{
+				Title: http.StatusText(said.status), Status: said.status, CorrelationID: r.Header.Get(opencmg.HeaderCorrelationID),
+				Detail: fmt.Sprintf("%s %s: this resource takes %s", r.Method, r.URL.Path, allow),
+			})
+			return
+		}
+		web.Handler(s.log, func(http.ResponseWriter, *http.Request) error {
+			return opencmg.Errorf(opencmg.NotFound, "there is no %s: the resources are below %s, and %sopenapi.yaml lists them", r.URL.Path, adminservice.BasePath, adminservice.BasePath)
+		}).ServeHTTP(w, r)
+	})
+}
+
+// statusOnly takes what a handler answers and keeps the head.
+type statusOnly struct {
+	header http.Header
+	status int
+}
+
+func (s *statusOnly) Header() http.Header         { return s.header }
+func (s *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
+func (s *statusOnly) WriteHeader(code int)        { s.status = code }
+
+// getDescription answers the contract as OpenAPI.
+func getDescription(w http.ResponseWriter, _ *http.Request) error {
+	w.Header().Set("Content-Type", "application/yaml") // RFC 9512
+	w.Write(adminservice.OpenAPI())
+	return nil
 }
 
 // maxBody bounds a request body, in bytes: a PFX with its chain is smaller.
@@ -122,6 +177,7 @@ func (s *Server) administrators(rt route) http.Handler {
 	return web.Handler(s.log, func(w http.ResponseWriter, r *http.Request) error {
 		addr := remoteHost(r)
 		if !s.guard.allow(addr, s.cfg.Now()) {
+			w.Header().Set("Retry-After", "2")
 			return opencmg.Errorf(opencmg.Unavailable, "too many failed sign-ins from %s: wait a few seconds", addr)
 		}
 		c, err := s.signIn(r)
@@ -135,7 +191,12 @@ func (s *Server) administrators(rt route) http.Handler {
 		if !slices.Contains(rt.allowed, c.role) {
 			return opencmg.Errorf(opencmg.Forbidden, "%s is %s, and this needs %s", c.account, c.role, rt.allowed[len(rt.allowed)-1])
 		}
-		return rt.serve(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
+		err = rt.serve(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
+		if err != nil && r.Context().Err() != nil {
+			// Whoever still listens learns that it is the site that goes away.
+			return &opencmg.Error{Kind: opencmg.Unavailable, Msg: "the site is stopping: ask again when it is back", Err: err}
+		}
+		return err
 	})
 }
 
@@ -161,13 +222,17 @@ func keyAsSegment(next http.Handler) http.Handler {
 	})
 }
 
+var correlationID = regexp.MustCompile(`^[0-9A-Za-z-]{8,64}$`)
+
 func withHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Strict-Transport-Security", "max-age=31536000")
-		if r.Header.Get(opencmg.HeaderCorrelationID) == "" {
+		// The ID of a gateway goes on; anything else would let callers choose
+		// what the log says.
+		if !correlationID.MatchString(r.Header.Get(opencmg.HeaderCorrelationID)) {
 			r.Header.Set(opencmg.HeaderCorrelationID, web.NewCorrelationID())
 		}
 		h.Set(opencmg.HeaderCorrelationID, r.Header.Get(opencmg.HeaderCorrelationID))
@@ -192,7 +257,13 @@ func decodeBody(r *http.Request, v any) error {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return opencmg.Errorf(opencmg.TooLarge, "the request body is larger than %d bytes", maxBody)
 	}
-	return opencmg.Errorf(opencmg.Invalid, "the request body is not what this resource takes: %v", err)
+	if errors.Is(err, io.EOF) {
+		return opencmg.Errorf(opencmg.Invalid, "the request body is empty: send a JSON document")
+	}
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return opencmg.Errorf(opencmg.Invalid, "the request body is not what this resource takes: %q can not be a %s", e.Field, e.Value)
+	}
+	return opencmg.Errorf(opencmg.Invalid, "the request body is not what this resource takes: %s", strings.TrimPrefix(err.Error(), "json: "))
 }
 
 // ifMatch reads the version that the caller expects to change; 0 is any.

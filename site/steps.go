@@ -51,15 +51,16 @@ func plan(kind string) []step {
 	group := step{"resource-group", 8, "make or find the resource group", (*gatewayRun).group}
 	deploy := step{"deploy", 10, "deploy network, storage account, key vault and scale set", (*gatewayRun).deploy}
 	certificate := step{"certificate", 60, "store the server certificate in the key vault", (*gatewayRun).certificate}
-	service := step{"service", 65, "upload the gateway program", (*gatewayRun).service}
-	instances := step{"instances", 80, "give every machine its number and identity", (*gatewayRun).instances}
+	// A machine waits for the program's address first, and then finds the rest.
+	service := step{"service", 75, "upload the gateway program", (*gatewayRun).service}
+	instances := step{"instances", 65, "give every machine its number and identity", (*gatewayRun).instances}
 	renewed := step{"renewed", 80, "wait until every instance uses the new certificate", (*gatewayRun).renewed}
 	wait := step{"wait", 85, "wait until every machine is healthy", (*gatewayRun).wait}
 	switch kind {
 	case opCreate:
-		return []step{check, group, deploy, certificate, service, instances, wait}
+		return []step{check, group, deploy, certificate, instances, service, wait}
 	case opConvert:
-		return []step{{"convert", 1, "turn the record into a scale set", (*gatewayRun).convert}, check, group, deploy, certificate, service, instances, wait}
+		return []step{{"convert", 1, "turn the record into a scale set", (*gatewayRun).convert}, check, group, deploy, certificate, instances, service, wait}
 	case opScale:
 		return []step{{"scale", 10, "change the number of machines", (*gatewayRun).scale}, instances, wait}
 	case opResize, opUpgrade:

@@ -135,3 +135,21 @@ func newSecret() string { return rand.Text() + rand.Text() }
 
 // sameName compares names as people do.
 func sameName(a, b string) bool { return strings.EqualFold(strings.TrimSpace(a), strings.TrimSpace(b)) }
+
+// set takes a value over that a change names.
+func set[T any](to *T, v *T) {
+	if v != nil {
+		*to = *v
+	}
+}
+
+// rename takes over a name that a change gives, which must not be empty.
+func rename(to *string, name *string) error {
+	if name == nil {
+		return nil
+	}
+	if *to = strings.TrimSpace(*name); *to == "" {
+		return opencmg.Errorf(opencmg.Invalid, "name: must not be empty")
+	}
+	return nil
+}

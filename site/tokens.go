@@ -30,13 +30,8 @@ func (s *Server) listBulkTokens(w http.ResponseWriter, r *http.Request) error {
 	return answerList(w, r, list)
 }
 
-// A newBulkToken asks for a bulk registration token.
-type newBulkToken struct {
-	Minutes int `json:"minutes,omitempty"` // lifetime; default 4,320, at most 10,080
-}
-
 func (s *Server) addBulkToken(w http.ResponseWriter, r *http.Request) error {
-	var in newBulkToken
+	var in adminservice.NewBulkToken
 	if err := decodeBody(r, &in); err != nil {
 		return err
 	}
@@ -149,8 +144,12 @@ func (s *Server) addJoinToken(w http.ResponseWriter, r *http.Request) error {
 	rec.Name = rec.ID
 	err := s.db.Change(r.Context(), "add join token", func(tx *sitedb.Tx) error {
 		if in.GatewayID != "" {
-			if _, err := get[gatewayRecord](tx, kindGateway, in.GatewayID); err != nil {
+			g, err := get[gatewayRecord](tx, kindGateway, in.GatewayID)
+			if err != nil {
 				return err
+			}
+			if in.Kind == joinGateway && g.Value.Model != adminservice.ModelSelfHosted {
+				return opencmg.Errorf(opencmg.Conflict, "gatewayId: gateway %s is a %s, and hosts join a gateway of the model %s only", g.Name, g.Value.Model, adminservice.ModelSelfHosted)
 			}
 		} else if in.Kind == joinGateway {
 			return opencmg.Errorf(opencmg.Invalid, "gatewayId: a gateway host joins one gateway of the model %s", adminservice.ModelSelfHosted)

@@ -55,6 +55,10 @@ type Problem struct {
 	Status        int    `json:"status"`
 	Detail        string `json:"detail,omitempty"`
 	CorrelationID string `json:"correlationId,omitempty"`
+	// CloudError is the error of a cloud that it is about, and Checks what was
+	// examined, from a cause with the method Checks.
+	CloudError *opencmg.CloudError `json:"cloudError,omitempty"`
+	Checks     []opencmg.Check     `json:"checks,omitempty"`
 }
 
 func problemOf(err error) Problem {
@@ -62,6 +66,13 @@ func problemOf(err error) Problem {
 	p := Problem{Title: http.StatusText(status), Status: status}
 	if e, ok := errors.AsType[*opencmg.Error](err); ok {
 		p.Detail = e.Msg
+		p.CloudError, _ = errors.AsType[*opencmg.CloudError](err)
+		if c, ok := errors.AsType[interface {
+			error
+			Checks() []opencmg.Check
+		}](err); ok {
+			p.Checks = c.Checks()
+		}
 	}
 	return p
 }
