@@ -440,7 +440,8 @@ func (s *Server) serviceNames(ctx context.Context) ([]string, error) {
 	gateways, err := readAll[gatewayRecord](ctx, s.db, kindGateway)
 	var names []string
 	for _, g := range gateways {
-		if g.Value.State != adminservice.StateProvisioning && g.Value.State != adminservice.StateDeleting {
+		// Nobody trusts a temporary certificate.
+		if g.Value.State != adminservice.StateProvisioning && g.Value.State != adminservice.StateDeleting && !g.Value.Renewal.Temporary {
 			names = append(names, g.Value.ServiceName)
 		}
 	}
