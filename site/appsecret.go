@@ -26,6 +26,14 @@ func (s *Server) renewSecret(w http.ResponseWriter, r *http.Request) error {
 	if in.Secret != "" && !in.SecretExpires.After(s.cfg.Now()) {
 		return opencmg.Errorf(opencmg.Invalid, "secretExpires: give the date on which the new secret ends, as Entra shows it")
 	}
+	if in.SignIn != nil {
+		if in.Secret != "" {
+			return opencmg.Errorf(opencmg.Invalid, "secret and signIn: give the new secret, or who makes one")
+		}
+		if err := checkSignIn(in.SignIn); err != nil {
+			return err
+		}
+	}
 	op, err := s.manager.begin(r.Context(), opRenewSecret, kindApplication, r.PathValue("id"), func(tx *sitedb.Tx, op *sitedb.Operation) error {
 		app, err := get[applicationRecord](tx, kindApplication, r.PathValue("id"))
 		if err != nil {
@@ -71,7 +79,12 @@ func (s *Server) performRenewSecret(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	dir, err := s.cfg.Directory(now)
+	as := now
+	if in.SignIn != nil {
+		as = CloudSignIn{Environment: now.Environment, TenantID: now.TenantID, ClientID: in.SignIn.ClientID, Secret: in.SignIn.Secret, ManagedIdentity: in.SignIn.ManagedIdentity,
+			DeviceCode: deviceCode(in.SignIn.DeviceCode, func(msg string) { r.say("sign-in", msg) })}
+	}
+	dir, err := s.cfg.Directory(as)
 	if err != nil {
 		return err
 	}
