@@ -331,11 +331,18 @@ type Gateway struct {
 // An Instance is one instance of a gateway as the site knows it.
 type Instance struct {
 	Number    int                     `json:"number"`
-	Machine   string                  `json:"machine,omitempty"` // the cloud's instance ID
+	Machine   string                  `json:"machine,omitempty"` // the cloud's instance ID; self-hosted: of its key
+	Address   string                  `json:"address,omitempty"` // of a self-hosted one
 	Power     string                  `json:"power,omitempty"`
 	Health    string                  `json:"health,omitempty"`
 	Connected bool                    `json:"connected"` // some connection point holds a tunnel
 	Status    *opencmg.InstanceStatus `json:"status,omitempty"`
+}
+
+// A RemoveInstance names an instance of a self-hosted gateway that is to go
+// (POST Gateways/{id}/removeInstance).
+type RemoveInstance struct {
+	Number int `json:"number"`
 }
 
 // A ConnectionPoint is a connection point of the site.
@@ -451,6 +458,12 @@ type JoinTokenRecord struct {
 	Sources []string `json:"sources,omitempty"`
 	// Minutes is its lifetime in requests; default 60.
 	Minutes int `json:"minutes,omitempty"`
+	// Hosts are the names or addresses at which connection points look for
+	// hosts that join a gateway; default is the gateway's service name.
+	// HTTPSPort and TunnelPort are where they listen; default 443 and 10140.
+	Hosts      []string `json:"hosts,omitempty"`
+	HTTPSPort  int      `json:"httpsPort,omitempty"`
+	TunnelPort int      `json:"tunnelPort,omitempty"`
 	// Token is shown once, in the answer to the creation.
 	Token string `json:"token,omitempty"`
 }

@@ -109,22 +109,39 @@ func bindingKey(text string) ([]byte, error) {
 }
 
 // firstCertificate is what a new gateway begins with: the one that was brought,
-// or a temporary one of the site CA.
+// or a temporary one of the site CA. The hosts of a self-hosted gateway have
+// their certificate as a file of their own, so that its key never leaves them:
+// the site looks at one that is brought, and keeps nothing of it but its name.
 func (s *Server) firstCertificate(in *adminservice.NewGateway, v *gatewayRecord) (*usableCertificate, error) {
 	o := pki.ServerCertificateOptions{ServiceName: in.Certificate.ServiceName, DeploymentName: in.DeploymentName}
 	a := in.Certificate.ACME
-	if a == nil || len(in.Certificate.PFX) > 0 {
-		return s.inspectCertificate(&in.Certificate, o)
-	}
-	if v.Model == adminservice.ModelSelfHosted {
+	hosted := v.Model == adminservice.ModelSelfHosted
+	switch {
+	case hosted && a != nil:
 		return nil, opencmg.Errorf(opencmg.Invalid, "certificate.acme: the hosts of a self-hosted gateway have their certificate as a file, which the site can not write: obtain it there")
+	case hosted:
+		name := in.Certificate.ServiceName
+		if len(in.Certificate.PFX) > 0 {
+			cert, err := s.inspectCertificate(&in.Certificate, o)
+			if err != nil {
+				return nil, err
+			}
+			name = cert.ServiceName
+		}
+		name, err := fullName(name)
+		if err != nil {
+			return nil, err
+		}
+		return &usableCertificate{ServerCertificateInfo: &pki.ServerCertificateInfo{ServiceName: name}}, nil
+	case a == nil || len(in.Certificate.PFX) > 0:
+		return s.inspectCertificate(&in.Certificate, o)
 	}
 	if err := checkACME(a); err != nil {
 		return nil, err
 	}
-	name := strings.ToLower(strings.TrimSuffix(strings.TrimSpace(in.Certificate.ServiceName), "."))
-	if name == "" || strings.HasPrefix(name, "*") || !strings.Contains(name, ".") {
-		return nil, opencmg.Errorf(opencmg.Invalid, "certificate.serviceName: name the service in full, such as granitefalls.contoso.com: ACME obtains a certificate for that name")
+	name, err := fullName(in.Certificate.ServiceName)
+	if err != nil {
+		return nil, err
 	}
 	now := s.cfg.Now()
 	pair, err := s.keys.authority.IssueKeyPair(pki.Template{CommonName: name, DNSNames: []string{name}, Server: true, Key: pki.RSA2048, NotAfter: now.Add(temporaryTerm)}, now)
@@ -142,6 +159,15 @@ func (s *Server) firstCertificate(in *adminservice.NewGateway, v *gatewayRecord)
 	}
 	v.ACME, v.Renewal = shown(a), renewalRecord{Temporary: true}
 	return cert, nil
+}
+
+// fullName is a service name that no certificate tells.
+func fullName(s string) (string, error) {
+	name := strings.ToLower(strings.TrimSuffix(strings.TrimSpace(s), "."))
+	if name == "" || strings.HasPrefix(name, "*") || !strings.Contains(name, ".") || strings.ContainsAny(name, " /:") {
+		return "", opencmg.Errorf(opencmg.Invalid, "certificate.serviceName: name the service in full, such as granitefalls.contoso.com")
+	}
+	return name, nil
 }
 
 // switchToACME lets the certificates of a gateway that exists come by ACME from

@@ -64,8 +64,11 @@ type machineRecord struct {
 	Port   int    `json:"port,omitempty"`   // public port of its tunnels
 	Power  string `json:"power,omitempty"`  // as last seen
 	Health string `json:"health,omitempty"` // as last seen
-	// Address is where tunnels to a self-hosted instance are dialled.
-	Address string `json:"address,omitempty"`
+	// Where tunnels to a self-hosted instance are dialled: the ID is the
+	// thumbprint of its key.
+	Address    string `json:"address,omitempty"` // without port
+	TunnelPort int    `json:"tunnelPort,omitempty"`
+	HTTPSPort  int    `json:"httpsPort,omitempty"`
 }
 
 func gatewaySecret(id string) string { return "gateway/" + id + "/certificate" }
@@ -101,7 +104,7 @@ func (s *Server) gateway(r *record[gatewayRecord]) adminservice.Gateway {
 		Configuration: s.publisher.version(r.ID), Addresses: v.Addresses, StorageKeysRotated: v.Storage.KeysRotated,
 	}
 	for _, m := range v.Machines {
-		i := adminservice.Instance{Number: m.Number, Machine: m.ID, Power: m.Power, Health: m.Health}
+		i := adminservice.Instance{Number: m.Number, Machine: m.ID, Address: m.Address, Power: m.Power, Health: m.Health}
 		i.Status, i.Connected = s.live.instance(v.Prefix, m.Number, s.cfg.Now())
 		g.Machines = append(g.Machines, i)
 	}
@@ -226,7 +229,9 @@ func (s *Server) planGateway(ctx context.Context, in *adminservice.NewGateway) (
 	if err != nil {
 		return v, nil, err
 	}
-	v.setCertificate(cert)
+	if cert.Certificate != nil {
+		v.setCertificate(cert)
+	}
 	v.ServiceName = cert.ServiceName
 	v.Prefix = cmp.Or(in.DeploymentName, strings.ToLower(strings.SplitN(cert.ServiceName, ".", 2)[0]))
 	if err := opencmg.ValidateDeploymentName(v.Prefix); err != nil {
@@ -389,8 +394,10 @@ func (s *Server) createGateway(w http.ResponseWriter, r *http.Request) error {
 		if err := rec.put(tx, kindGateway); err != nil {
 			return err
 		}
-		if err := tx.PutSecret(gatewaySecret(rec.ID), pfx); err != nil {
-			return err
+		if len(pfx) > 0 {
+			if err := tx.PutSecret(gatewaySecret(rec.ID), pfx); err != nil {
+				return err
+			}
 		}
 		if err := putBinding(tx, rec.ID, in.Certificate.ACME); err != nil {
 			return err
@@ -431,7 +438,10 @@ func (s *Server) checkGateway(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	checks := []opencmg.Check{{ID: "certificate", Name: "Server authentication certificate", State: opencmg.CheckPass, Evidence: v.CertificateSubject + ", until " + v.CertificateEnds.Format(time.DateOnly)}}
+	var checks []opencmg.Check
+	if v.CertificateLeaf != "" {
+		checks = append(checks, opencmg.Check{ID: "certificate", Name: "Server authentication certificate", State: opencmg.CheckPass, Evidence: v.CertificateSubject + ", until " + v.CertificateEnds.Format(time.DateOnly)})
+	}
 	if v.Model == adminservice.ModelScaleSet {
 		cloud, err := s.cloudOf(r.Context(), &v)
 		if err != nil {
@@ -573,6 +583,9 @@ func (s *Server) renewGatewayCertificate(w http.ResponseWriter, r *http.Request)
 	}
 	if err := found.expect(version); err != nil {
 		return err
+	}
+	if found.Value.Model == adminservice.ModelSelfHosted {
+		return opencmg.Errorf(opencmg.Conflict, "gateway %s runs on hosts of your own, which have the certificate as a file: replace the file there, and they take it over by themselves", found.Name)
 	}
 	if in.ACME != nil {
 		op, err := s.switchToACME(r.Context(), found, &in)

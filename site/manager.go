@@ -348,7 +348,7 @@ func claim(g *record[gatewayRecord], kind, op string) error {
 	if !slices.Contains(gatewayOps[kind].from, v.State) {
 		return opencmg.Errorf(opencmg.Conflict, "gateway %s is %s, and %s needs it to be one of %q", g.Name, v.State, kind, gatewayOps[kind].from)
 	}
-	if v.Model == adminservice.ModelSelfHosted && !slices.Contains([]string{opCertificate, opSynchronize, opDelete}, kind) {
+	if v.Model == adminservice.ModelSelfHosted && !slices.Contains([]string{opSynchronize, opDelete}, kind) {
 		return opencmg.Errorf(opencmg.Conflict, "gateway %s runs on hosts of your own: %s it there", g.Name, kind)
 	}
 	if kind == opConvert && v.Model != adminservice.ModelClassic {

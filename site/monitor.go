@@ -266,6 +266,11 @@ func (s *Server) expiries(ctx context.Context) ([]adminservice.Expiry, error) {
 	}
 	for _, st := range s.live.all() {
 		id := fmt.Sprintf("%s/%d", st.Gateway, st.Instance)
+		if slices.ContainsFunc(gateways, func(g *record[gatewayRecord]) bool {
+			return g.Value.Prefix == st.Gateway && g.Value.Model == adminservice.ModelSelfHosted
+		}) {
+			add("server-certificate", id, "of instance "+id, st.Gateway, "by the administrator of its host", st.CertificateEnds)
+		}
 		add("tunnel-identity", id, "instance "+id, st.Gateway, "by an upgrade or synchronize", st.TunnelCertEnds)
 		for _, l := range st.RevocationLists {
 			// A list is renewed all the time; only one that is about to end

@@ -263,6 +263,9 @@ func (p *publisher) compile(tx *sitedb.Tx, g *record[gatewayRecord], blocked []s
 	for _, m := range v.Machines {
 		c.Instances = max(c.Instances, m.Number+1)
 	}
+	if v.Model == adminservice.ModelSelfHosted {
+		c.ServerCertificate = "" // the hosts' own affair
+	}
 	var err error
 	if c.Roles, err = publishedRoles(tx, p.s.Code()); err != nil {
 		return nil, err
@@ -386,6 +389,13 @@ type dialGateway struct {
 	ServiceName string         `json:"serviceName,omitempty"`
 	Count       int            `json:"count,omitempty"`
 	Instances   []dialInstance `json:"instances,omitempty"`
+	Joins       []dialJoin     `json:"joins,omitempty"`
+}
+
+// dialJoin is where a host is expected that has a join token.
+type dialJoin struct {
+	TCPTLS string `json:"tcpTLS,omitempty"`
+	HTTPS  string `json:"https,omitempty"`
 }
 
 type dialInstance struct {
@@ -421,7 +431,7 @@ func (p *publisher) mappings(tx *sitedb.Tx, c *record[pointRecord]) (*urlMapping
 		i := dialInstance{Instance: machine.Number}
 		switch {
 		case machine.Address != "":
-			i.TCPTLS = machine.Address
+			i.TCPTLS, i.HTTPS = hostPort(machine.Address, machine.TunnelPort), hostPort(machine.Address, machine.HTTPSPort)
 		case machine.Port != 0 && len(g.Value.Machines) > 1:
 			i.HTTPS = fmt.Sprintf("%s:%d", g.Value.ServiceName, machine.Port)
 		default: // one instance is reached on 443 (cmg-behaviour G11)
@@ -429,7 +439,10 @@ func (p *publisher) mappings(tx *sitedb.Tx, c *record[pointRecord]) (*urlMapping
 		}
 		d.Instances = append(d.Instances, i)
 	}
-	if len(d.Instances) > 0 {
+	if d.Joins, err = expectedHosts(tx, g, p.s.cfg.Now()); err != nil {
+		return nil, err
+	}
+	if len(d.Instances)+len(d.Joins) > 0 {
 		m.Gateways = append(m.Gateways, d)
 	}
 	return m, nil

@@ -221,7 +221,7 @@ const tunnelPort = 10124
 
 func (g *gatewayRun) certificate(ctx context.Context) error {
 	if g.cloud == nil {
-		return nil // it travels in the published documents of its hosts
+		return nil // its hosts have it as a file of their own
 	}
 	pfx, err := g.s.db.Secret(ctx, gatewaySecret(g.rec.ID))
 	if err != nil {
