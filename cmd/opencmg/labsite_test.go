@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +19,7 @@ import (
 
 	"software.sslmate.com/src/go-pkcs12"
 
+	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/pki"
 )
@@ -228,4 +232,87 @@ func machines(t *testing.T, dir string) map[string]int {
 		}
 	}
 	return pids
+}
+
+// TestAdministrationThroughTheGateway publishes the administration service and
+// calls it from the internet with an Entra user's token.
+func TestAdministrationThroughTheGateway(t *testing.T) {
+	const user = "5f1d7a7e-2f0e-4f6b-9a37-1c1f5f0e8a21"
+	dir, info := startLab(t)
+	c := administer(t, info)
+	var role adminservice.SiteRole
+	if err := c.Do(t.Context(), "POST", "SiteRoles", adminservice.SiteRole{
+		Kind: adminservice.KindAdminService, Name: "administration", Internal: []string{info.AdminService.URL}, CA: readTestFile(t, info.AdminService.CAFile), AllowGatewayTraffic: true,
+	}, &role); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Do(t.Context(), "POST", "Accounts", adminservice.Account{
+		Name: "ann@lab", Role: adminservice.ReadOnlyAnalyst, EntraTenantID: labTenant, EntraObjectID: user,
+	}, nil); err != nil {
+		t.Fatal(err)
+	}
+	ca, err := pki.LoadCertificates(info.CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue := func(objectID string) string {
+		b, err := json.Marshal(map[string]any{"tenant": labTenant, "audience": info.Entra.Audience, "upn": "ann@lab", "objectId": objectID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cloud := trusting(ca[0], nil, cloudAddress(t, dir))
+		defer cloud.CloseIdleConnections()
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "https://127.0.0.1/lab/token", bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(readTestFile(t, filepath.Join(dir, "config", "cloud-admin-secret"))))
+		res, err := cloud.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		var answer struct {
+			AccessToken string `json:"access_token"`
+		}
+		if err := json.NewDecoder(res.Body).Decode(&answer); err != nil || answer.AccessToken == "" {
+			t.Fatalf("%s: %v", res.Status, err)
+		}
+		return answer.AccessToken
+	}
+	outside := trusting(ca[0], nil, info.PublicAddress)
+	defer outside.CloseIdleConnections()
+	base := "https://" + info.ServiceName + strings.TrimSuffix(info.ServerAuthBase[strings.Index(info.ServerAuthBase, "/CCM_Proxy"):], info.ServerAuthBase[strings.LastIndex(info.ServerAuthBase, "/")+1:]) + string(role.RoleID)
+	through := &adminservice.Client{URL: base, HTTP: outside, Token: adminservice.Secret(issue(user))}
+	eventually(t, "the administration service through the gateway", func() error {
+		s, err := adminservice.Get[adminservice.Site](t.Context(), through, "Site")
+		if err != nil {
+			return err
+		}
+		if s.Account != "ann@lab" || s.Role != adminservice.ReadOnlyAnalyst || s.Code != labSite {
+			t.Fatalf("%+v", s)
+		}
+		return nil
+	})
+	if err := through.Do(t.Context(), "POST", "BulkRegistrationTokens", struct{}{}, nil); !errors.Is(err, opencmg.Forbidden) {
+		t.Errorf("an analyst makes a token: %v", err)
+	}
+	through.Token = adminservice.Secret(issue("00000000-0000-4000-8000-000000000001"))
+	if _, err := adminservice.Get[adminservice.Site](t.Context(), through, "Site"); !errors.Is(err, opencmg.Unauthorized) {
+		t.Errorf("a stranger of the tenant: %v", err)
+	}
+	through.Token = ""
+	if _, err := adminservice.Get[adminservice.Site](t.Context(), through, "Site"); !errors.Is(err, opencmg.Unauthorized) {
+		t.Errorf("nobody: %v", err)
+	}
+}
+
+// cloudAddress is where a lab's cloud listens.
+func cloudAddress(t *testing.T, dir string) string {
+	t.Helper()
+	var c LabCloudConfig
+	if err := loadYAML(filepath.Join(dir, "config", "lab-cloud.yaml"), &c); err != nil {
+		t.Fatal(err)
+	}
+	return c.Listen
 }
