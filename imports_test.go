@@ -26,7 +26,7 @@ var ours = map[string][]string{
 	"sitedb":                         {"."},
 	"internal/web":                   {"."},
 	"adminservice":                   {"."},
-	"site":                           {".", "pki", "sitedb", "azure", "adminservice", "internal/web", "internal/cloudinit"},
+	"site":                           {".", "pki", "sitedb", "azure", "adminservice", "internal/web", "internal/bootstrap", "internal/cloudinit", "internal/outbound"},
 	"internal/outbound":              {"."},
 	"internal/keyvault":              {"."},
 	"internal/keyvault/keyvaulttest": {"pki"}, // for tests only
@@ -34,7 +34,7 @@ var ours = map[string][]string{
 	"internal/pebbletest":            {"pki"}, // for tests only
 	"internal/bootstrap":             {".", "pki", "internal/keyvault", "internal/outbound"},
 	"gateway":                        {".", "pki", "tunnel", "internal/web", "internal/http1"},
-	"connpoint":                      {".", "pki", "tunnel", "internal/web", "internal/http1"},
+	"connpoint":                      {".", "pki", "tunnel", "adminservice", "internal/web", "internal/http1"},
 	"mp":                             {".", "pki", "ccm", "sitedb", "internal/web"},
 	"client":                         {".", "pki", "ccm"},
 	"cmd/opencmg":                    {"*"},

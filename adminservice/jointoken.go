@@ -2,9 +2,11 @@ package adminservice
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
@@ -19,7 +21,37 @@ const MaxJoinToken = 16 << 10
 
 // EncodeJoinToken returns the token as one line of text without spaces. The
 // text is a secret.
-func EncodeJoinToken(t JoinToken) string {
+func EncodeJoinToken(t JoinToken) string { return encodeToken(t) }
+
+// ParseJoinToken reads what [EncodeJoinToken] wrote; space and line ends around
+// and inside it do not count, since mail programs put them there. Fields it does
+// not know are ignored, so that a newer site can say more. Its errors do not
+// repeat the text.
+func ParseJoinToken(s string) (t JoinToken, err error) {
+	if err := parseToken(s, &t); err != nil {
+		return JoinToken{}, err
+	}
+	if err := t.Validate(); err != nil {
+		return JoinToken{}, err
+	}
+	return t, nil
+}
+
+// EncodeGatewayJoinToken is [EncodeJoinToken] for a gateway's join token.
+func EncodeGatewayJoinToken(t GatewayJoinToken) string { return encodeToken(t) }
+
+// ParseGatewayJoinToken is [ParseJoinToken] for a gateway's join token.
+func ParseGatewayJoinToken(s string) (t GatewayJoinToken, err error) {
+	if err := parseToken(s, &t); err != nil {
+		return GatewayJoinToken{}, err
+	}
+	if err := t.Validate(); err != nil {
+		return GatewayJoinToken{}, err
+	}
+	return t, nil
+}
+
+func encodeToken(t any) string {
 	b, err := json.Marshal(t)
 	if err != nil {
 		panic(err) // a plain struct
@@ -27,30 +59,46 @@ func EncodeJoinToken(t JoinToken) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// ParseJoinToken reads what [EncodeJoinToken] wrote; space and line ends around
-// and inside it do not count, since mail programs put them there. Fields it does
-// not know are ignored, so that a newer site can say more. Its errors do not
-// repeat the text.
-func ParseJoinToken(s string) (JoinToken, error) {
-	var t JoinToken
+func parseToken(s string, t any) error {
 	if len(s) > MaxJoinToken {
-		return t, opencmg.Errorf(opencmg.TooLarge, "join token: is longer than %d bytes: is it the right file?", MaxJoinToken)
+		return opencmg.Errorf(opencmg.TooLarge, "join token: is longer than %d bytes: is it the right file?", MaxJoinToken)
 	}
 	s = strings.TrimRight(strings.Join(strings.Fields(s), ""), "=")
 	if s == "" {
-		return t, opencmg.Errorf(opencmg.Invalid, "join token: is empty")
+		return opencmg.Errorf(opencmg.Invalid, "join token: is empty")
 	}
 	b, err := base64.RawURLEncoding.DecodeString(s)
 	if err == nil {
-		err = decodeOne(b, &t)
+		err = decodeOne(b, t)
 	}
 	if err != nil {
-		return JoinToken{}, opencmg.Errorf(opencmg.Invalid, "join token: is damaged or not a join token: copy the whole text that the site gave")
+		return opencmg.Errorf(opencmg.Invalid, "join token: is damaged or not a join token: copy the whole text that the site gave")
 	}
-	if err := t.Validate(); err != nil {
-		return JoinToken{}, err
+	return nil
+}
+
+// Validate reports the first field that can not be right.
+func (t GatewayJoinToken) Validate() error {
+	if err := t.Site.Validate(); err != nil {
+		return opencmg.Errorf(opencmg.Invalid, "join token: %w", err)
 	}
-	return t, nil
+	if t.Gateway == "" || t.ServiceName == "" {
+		return opencmg.Errorf(opencmg.Invalid, "join token: it is not for an instance of a gateway")
+	}
+	block, _ := pem.Decode([]byte(t.SiteCA))
+	if block == nil {
+		return opencmg.Errorf(opencmg.Invalid, "join token: siteCa must be a PEM certificate")
+	}
+	if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+		return opencmg.Errorf(opencmg.Invalid, "join token: siteCa: %w", err)
+	}
+	if t.ID == "" || t.Secret == "" {
+		return opencmg.Errorf(opencmg.Invalid, "join token: it has no ID or no secret")
+	}
+	if min(t.HTTPSPort, t.TunnelPort) < 0 || max(t.HTTPSPort, t.TunnelPort) > 65535 {
+		return opencmg.Errorf(opencmg.Invalid, "join token: a port must be 1 to 65535")
+	}
+	return nil
 }
 
 // Validate reports the first field that can not be right.

@@ -131,6 +131,13 @@ type CreateApplications struct {
 	SignIn SignIn `json:"signIn"`
 }
 
+// CreatedApplications is the result of an operation that created them: the IDs
+// of the site's records.
+type CreatedApplications struct {
+	ServerAppID string `json:"serverAppId"`
+	ClientAppID string `json:"clientAppId"`
+}
+
 // A SignIn is how the site signs in for an administrator. Exactly one of
 // Secret, DeviceCode and ManagedIdentity.
 type SignIn struct {
@@ -263,6 +270,13 @@ type ACME struct {
 	Directory string   `json:"directory"` // URL
 	Contact   []string `json:"contact,omitempty"`
 	Challenge string   `json:"challenge,omitempty"` // http-01 or tls-alpn-01; default tls-alpn-01
+	// AcceptTerms says that the administrator agrees to the authority's terms
+	// of service.
+	AcceptTerms bool `json:"acceptTerms,omitempty"`
+	// BindingKeyID and BindingKey (base64url) bind the site's account to one
+	// that exists with the authority. The key is never shown.
+	BindingKeyID string `json:"bindingKeyId,omitempty"`
+	BindingKey   string `json:"bindingKey,omitempty"`
 }
 
 // A Gateway is a cloud management gateway of the site.
@@ -294,6 +308,13 @@ type Gateway struct {
 	CertificateThumbprint string    `json:"certificateThumbprint"` // SHA-256
 	CertificateEnds       time.Time `json:"certificateEnds"`
 	ACME                  *ACME     `json:"acme,omitempty"`
+	// CertificateTemporary marks the certificate of the site CA that a gateway
+	// has until the first one came by ACME. No client trusts it.
+	CertificateTemporary bool `json:"certificateTemporary,omitempty"`
+	// CertificateRenewal is when the next one is asked for, and ACMEProblem why
+	// the last attempt failed.
+	CertificateRenewal time.Time `json:"certificateRenewal,omitzero"`
+	ACMEProblem        string    `json:"acmeProblem,omitempty"`
 
 	Configuration uint64     `json:"configuration"` // published version
 	Addresses     []string   `json:"addresses,omitempty"`
@@ -310,11 +331,18 @@ type Gateway struct {
 // An Instance is one instance of a gateway as the site knows it.
 type Instance struct {
 	Number    int                     `json:"number"`
-	Machine   string                  `json:"machine,omitempty"` // the cloud's instance ID
+	Machine   string                  `json:"machine,omitempty"` // the cloud's instance ID; self-hosted: of its key
+	Address   string                  `json:"address,omitempty"` // of a self-hosted one
 	Power     string                  `json:"power,omitempty"`
 	Health    string                  `json:"health,omitempty"`
 	Connected bool                    `json:"connected"` // some connection point holds a tunnel
 	Status    *opencmg.InstanceStatus `json:"status,omitempty"`
+}
+
+// A RemoveInstance names an instance of a self-hosted gateway that is to go
+// (POST Gateways/{id}/removeInstance).
+type RemoveInstance struct {
+	Number int `json:"number"`
 }
 
 // A ConnectionPoint is a connection point of the site.
@@ -430,6 +458,12 @@ type JoinTokenRecord struct {
 	Sources []string `json:"sources,omitempty"`
 	// Minutes is its lifetime in requests; default 60.
 	Minutes int `json:"minutes,omitempty"`
+	// Hosts are the names or addresses at which connection points look for
+	// hosts that join a gateway; default is the gateway's service name.
+	// HTTPSPort and TunnelPort are where they listen; default 443 and 10140.
+	Hosts      []string `json:"hosts,omitempty"`
+	HTTPSPort  int      `json:"httpsPort,omitempty"`
+	TunnelPort int      `json:"tunnelPort,omitempty"`
 	// Token is shown once, in the answer to the creation.
 	Token string `json:"token,omitempty"`
 }

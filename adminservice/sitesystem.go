@@ -24,6 +24,9 @@ const (
 	ReportPath = BasePath + "SiteSystem/Report"
 	// RenewPath takes a RenewRequest by POST and answers a JoinReply.
 	RenewPath = BasePath + "SiteSystem/Renew"
+	// GatewayJoinPath takes a GatewayJoinRequest of a connection point by POST
+	// and answers a GatewayJoinReply.
+	GatewayJoinPath = BasePath + "SiteSystem/GatewayJoin"
 )
 
 // Kinds of site systems.
@@ -154,4 +157,59 @@ type SiteSystemReport struct {
 	Logs []opencmg.LogLine `json:"logs,omitempty"`
 	// CertificateEnds is when the system's own certificate ends.
 	CertificateEnds time.Time `json:"certificateEnds,omitzero"`
+}
+
+// A GatewayJoinToken is what an administrator carries to a host that is to become
+// an instance of a self-hosted gateway. The host can not reach the site; a
+// connection point dials it. As text it is base64url of its JSON, see
+// [EncodeGatewayJoinToken].
+type GatewayJoinToken struct {
+	Gateway     string           `json:"gateway"`
+	ServiceName string           `json:"serviceName"`
+	Site        opencmg.SiteCode `json:"site"`
+	SiteCA      string           `json:"siteCa"` // PEM
+	ID          string           `json:"id"`     // by which the site lists and revokes it
+	// Secret proves that the host has the token. The site keeps its SHA-256.
+	Secret string `json:"secret"`
+	// HTTPSPort and TunnelPort are where connection points look for the host;
+	// 0 means 443 and 10140.
+	HTTPSPort  int `json:"httpsPort,omitempty"`
+	TunnelPort int `json:"tunnelPort,omitempty"`
+}
+
+// String hides the secret.
+func (t GatewayJoinToken) String() string {
+	return "join token " + t.ID + " of gateway " + t.Gateway
+}
+
+// GoString hides the secret.
+func (t GatewayJoinToken) GoString() string { return t.String() }
+
+// LogValue hides the secret.
+func (t GatewayJoinToken) LogValue() slog.Value { return slog.StringValue(t.String()) }
+
+// A GatewayJoinRequest passes on what a host that wants to be an instance said
+// to a connection point. The site checks the token's count, lifetime and source,
+// and the proof with [opencmg.VerifyGatewayJoin].
+type GatewayJoinRequest struct {
+	Gateway string `json:"gateway"`
+	opencmg.GatewayJoinProof
+	// Exporter are the bytes that the proof is bound to, as the connection
+	// point's own end of the connection gave them.
+	Exporter []byte `json:"exporter"`
+	// Address is the host's address and port as the connection point sees it;
+	// behind a forward proxy the one that was asked for.
+	Address string `json:"address"`
+}
+
+// A GatewayJoinReply is the site's decision. A host that asks again for the same
+// key, because an answer was lost, gets the same instance number and costs the
+// token nothing more.
+type GatewayJoinReply struct {
+	// Refused says, for the host's administrator, why the site wants no such
+	// instance: the token is unknown, expired, used up or blocked, or does not
+	// fit the address. Empty otherwise.
+	Refused     string `json:"refused,omitempty"`
+	Instance    int    `json:"instance"`
+	Certificate string `json:"certificate,omitempty"` // PEM
 }

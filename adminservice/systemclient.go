@@ -158,6 +158,16 @@ func (c *SystemClient) Renew(ctx context.Context, r RenewRequest) (*JoinReply, e
 	return &reply, nil
 }
 
+// JoinGateway passes on the request of a host that wants to be an instance of a
+// gateway.
+func (c *SystemClient) JoinGateway(ctx context.Context, r GatewayJoinRequest) (*GatewayJoinReply, error) {
+	var reply GatewayJoinReply
+	if err := c.post(ctx, GatewayJoinPath, "pass on a gateway instance's request to join", r, &reply); err != nil {
+		return nil, err
+	}
+	return &reply, nil
+}
+
 // Report tells the site about the system.
 func (c *SystemClient) Report(ctx context.Context, r *SiteSystemReport) error {
 	return c.post(ctx, ReportPath, "report to the site", r, nil)

@@ -1,12 +1,14 @@
 package adminservice_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -195,6 +197,7 @@ func TestOnlyTheSiteServer(t *testing.T) {
 	}
 	s.Stop()
 	s.UseCertificate(pair)
+	s.Move()
 	s.Start()
 	for _, cfg := range []adminservice.SystemConfig{{SiteCA: s.CA.Certificate()}, {SiteCAThumbprint: pki.Thumbprint(s.CA.Certificate())}} {
 		cfg.URL, cfg.Site = s.URL, site
@@ -291,10 +294,83 @@ func TestJoinToken(t *testing.T) {
 	}
 }
 
+func TestGatewayJoinToken(t *testing.T) {
+	s := newSite(t)
+	tok := s.GatewayToken("gw", "gw.example.com", "", 1)
+	tok.HTTPSPort, tok.TunnelPort = 8443, 10140
+	if got, err := adminservice.ParseGatewayJoinToken(adminservice.EncodeGatewayJoinToken(tok) + "\n"); err != nil || got != tok {
+		t.Errorf("%v, %v", got, err)
+	}
+	for name, change := range map[string]func(*adminservice.GatewayJoinToken){
+		"no gateway":      func(t *adminservice.GatewayJoinToken) { t.Gateway = "" },
+		"no service name": func(t *adminservice.GatewayJoinToken) { t.ServiceName = "" },
+		"no site":         func(t *adminservice.GatewayJoinToken) { t.Site = "" },
+		"no CA":           func(t *adminservice.GatewayJoinToken) { t.SiteCA = "" },
+		"damaged CA": func(t *adminservice.GatewayJoinToken) {
+			t.SiteCA = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+		},
+		"no ID":     func(t *adminservice.GatewayJoinToken) { t.ID = "" },
+		"no secret": func(t *adminservice.GatewayJoinToken) { t.Secret = "" },
+		"port":      func(t *adminservice.GatewayJoinToken) { t.TunnelPort = 70000 },
+	} {
+		bad := tok
+		change(&bad)
+		if _, err := adminservice.ParseGatewayJoinToken(adminservice.EncodeGatewayJoinToken(bad)); err == nil || strings.Contains(err.Error(), "planted") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := adminservice.ParseGatewayJoinToken("!"); err == nil {
+		t.Error("no token was taken")
+	}
+}
+
+// TestJoinGateway passes a host's request on.
+func TestJoinGateway(t *testing.T) {
+	s := newSite(t)
+	c := join(t, s, "cp1")
+	tok := s.GatewayToken("gw", "gw.example.com", "192.0.2.1", 1)
+	exporter := bytes.Repeat([]byte{7}, 32)
+	ask := func(request string, change func(*adminservice.GatewayJoinRequest)) *adminservice.GatewayJoinReply {
+		t.Helper()
+		mac := opencmg.GatewayJoinMAC(opencmg.GatewayJoinKey(tok.Secret), exporter, "gw", tok.ID, request)
+		q := adminservice.GatewayJoinRequest{Gateway: "gw", Exporter: exporter, Address: "192.0.2.1:443",
+			GatewayJoinProof: opencmg.GatewayJoinProof{TokenID: tok.ID, Request: request, Proof: base64.RawURLEncoding.EncodeToString(mac)}}
+		if change != nil {
+			change(&q)
+		}
+		reply, err := c.JoinGateway(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply
+	}
+	_, csr := newRequest(t)
+	for want, change := range map[string]func(*adminservice.GatewayJoinRequest){
+		"not known":           func(q *adminservice.GatewayJoinRequest) { q.Exporter = make([]byte, 32) },
+		"not for a host":      func(q *adminservice.GatewayJoinRequest) { q.Address = "192.0.2.2:443" },
+		"join token is not k": func(q *adminservice.GatewayJoinRequest) { q.Gateway = "other" },
+	} {
+		if reply := ask(csr, change); !strings.Contains(reply.Refused, want) {
+			t.Errorf("got %+v, want a refusal with %q", reply, want)
+		}
+	}
+	// Asking again for the same key costs nothing; another key is one too many.
+	for range 2 {
+		if reply := ask(csr, nil); reply.Refused != "" || reply.Instance != 0 || reply.Certificate == "" {
+			t.Errorf("reply: %+v", reply)
+		}
+	}
+	_, other := newRequest(t)
+	if reply := ask(other, nil); !strings.Contains(reply.Refused, "used up") {
+		t.Errorf("reply: %+v", reply)
+	}
+}
+
 func TestSecretsAreHidden(t *testing.T) {
 	const planted = "planted"
 	for _, v := range []any{
 		adminservice.JoinToken{ID: "i", Secret: planted}, &adminservice.JoinToken{Secret: planted},
+		adminservice.GatewayJoinToken{Secret: planted}, &adminservice.GatewayJoinToken{Secret: planted},
 		adminservice.JoinRequest{Secret: planted}, &adminservice.JoinRequest{Secret: planted},
 		adminservice.TokenSigning{Key: planted}, &adminservice.TokenSigning{Key: planted},
 		adminservice.Documents{TokenSigning: &adminservice.TokenSigning{Key: planted}},
@@ -308,6 +384,20 @@ func TestSecretsAreHidden(t *testing.T) {
 			t.Errorf("%T: %s", v, b.String())
 		}
 	}
+}
+
+func FuzzParseGatewayJoinToken(f *testing.F) {
+	f.Add(adminservice.EncodeGatewayJoinToken(adminservice.GatewayJoinToken{Gateway: "g", ServiceName: "s", Site: site, ID: "i", Secret: "s"}))
+	f.Add("e30")
+	f.Fuzz(func(t *testing.T, s string) {
+		tok, err := adminservice.ParseGatewayJoinToken(s)
+		if err != nil {
+			return
+		}
+		if again, err := adminservice.ParseGatewayJoinToken(adminservice.EncodeGatewayJoinToken(tok)); err != nil || again != tok {
+			t.Errorf("%v became %v, %v", tok, again, err)
+		}
+	})
 }
 
 func FuzzParseJoinToken(f *testing.F) {

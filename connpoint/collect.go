@@ -18,8 +18,9 @@ import (
 
 const (
 	collectEvery = 5 * time.Second
-	maxStatus    = 4 << 20  // bytes of an instance's status
-	maxLogLine   = 64 << 10 // bytes of one line of its log
+	collectSoon  = time.Second // while the instance drains and somebody waits for it
+	maxStatus    = 4 << 20     // bytes of an instance's status
+	maxLogLine   = 64 << 10    // bytes of one line of its log
 	// maxLogLines bounds the lines that wait for the next report.
 	maxLogLines = 1000
 )
@@ -63,7 +64,7 @@ func (c *Connector) Report() Report {
 }
 
 // Changes returns a channel that has something to receive after tunnels came or
-// went, or instances took over another configuration or certificate.
+// went, or instances took over another configuration or certificate, or drain.
 func (c *Connector) Changes() <-chan struct{} { return c.news }
 
 // CollectLogs says whether reports hold the lines of the instances' logs. It
@@ -82,10 +83,14 @@ func (i *instanceLink) collect(ctx context.Context) {
 		old := i.status
 		i.status = st
 		i.mu.Unlock()
-		if st != nil && (old == nil || old.Configuration != st.Configuration || old.Certificate != st.Certificate || old.Draining != st.Draining) {
+		if st != nil && (old == nil || old.Configuration != st.Configuration || old.Certificate != st.Certificate || old.Draining != st.Draining || old.Drained != st.Drained) {
 			poke(c.news)
 		}
-		t := time.NewTimer(collectEvery)
+		every := collectEvery
+		if st != nil && st.Draining && !st.Drained {
+			every = collectSoon
+		}
+		t := time.NewTimer(every)
 		select {
 		case <-ctx.Done():
 		case <-i.look:

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/internal/web"
 )
 
@@ -60,6 +61,9 @@ type Config struct {
 	// CollectInstances asks every instance for its status, when tunnels come up
 	// and every five seconds, for [Connector.Report].
 	CollectInstances bool
+	// Join asks the site about a host that wants to be an instance of a gateway;
+	// nil looks for none.
+	Join func(context.Context, adminservice.GatewayJoinRequest) (*adminservice.GatewayJoinReply, error)
 	// ClientCertificates are candidates for roles that want a client
 	// certificate of an outside PKI; ClientRoots are the roots that such a
 	// certificate must chain to, nil accepts any.
@@ -93,6 +97,10 @@ type GatewayTarget struct {
 	Count int `json:"count,omitempty"`
 	// Instances lists addresses that do not follow the documented ports.
 	Instances []InstanceAddress `json:"instances,omitempty"`
+	// Joins lists where hosts with a join token are expected that are to become
+	// instances; see Config.Join. While it does and neither Count nor Instances
+	// name an instance, none is looked for by the documented ports.
+	Joins []JoinAddress `json:"joins,omitempty"`
 }
 
 // An InstanceAddress is where one instance of a gateway accepts tunnels. An

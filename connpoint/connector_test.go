@@ -440,6 +440,12 @@ func TestNewChecksItsConfiguration(t *testing.T) {
 		"role": func(c *connpoint.Config) {
 			c.Mappings = &connpoint.Mappings{Mappings: []connpoint.Mapping{{Role: "x"}}}
 		},
+		"8: ca: ": func(c *connpoint.Config) {
+			c.Mappings = &connpoint.Mappings{Mappings: []connpoint.Mapping{{Role: "8", Internal: []string{"https://mp"}, CA: "none"}}}
+		},
+		"exclude each other": func(c *connpoint.Config) {
+			c.Mappings = &connpoint.Mappings{Mappings: []connpoint.Mapping{{Role: "8", Internal: []string{"https://mp"}, CA: "x", CAFile: "x"}}}
+		},
 		"caFile": func(c *connpoint.Config) {
 			c.Mappings = &connpoint.Mappings{Mappings: []connpoint.Mapping{{Role: "8", Internal: []string{"https://mp"}, CAFile: "none"}}}
 		},

@@ -32,10 +32,11 @@ type link struct {
 	cancel    context.CancelFunc
 	instances map[int]*instanceLink
 	reported  int // instances, as the gateway last said
+	joins     map[JoinAddress]context.CancelFunc
 }
 
 func newLink(c *Connector, t GatewayTarget) *link {
-	return &link{c: c, name: t.Name, target: t, instances: map[int]*instanceLink{}}
+	return &link{c: c, name: t.Name, target: t, instances: map[int]*instanceLink{}, joins: map[JoinAddress]context.CancelFunc{}}
 }
 
 // Validate checks what can be checked without a network.
@@ -58,6 +59,11 @@ func (t *GatewayTarget) Validate() error {
 		}
 		if slices.ContainsFunc(t.Instances[:i], func(b InstanceAddress) bool { return b.Instance == a.Instance }) {
 			return opencmg.Errorf(opencmg.Conflict, "gateway %s: instance %d is there twice", t.Name, a.Instance)
+		}
+	}
+	for _, a := range t.Joins {
+		if a.TCPTLS == "" && a.HTTPS == "" {
+			return opencmg.Errorf(opencmg.Invalid, "gateway %s: joins: each needs an address", t.Name)
 		}
 	}
 	return nil
@@ -85,7 +91,8 @@ func (l *link) start(ctx context.Context) {
 
 // begin begins with every instance that the target names. l.mu is held.
 func (l *link) begin() {
-	if t := &l.target; t.Count > 0 || len(t.Instances) == 0 || t.balanced() {
+	l.expectJoins()
+	if t := &l.target; t.Count > 0 || len(t.Instances) == 0 && len(t.Joins) == 0 || t.balanced() {
 		for n := range max(1, t.Count) {
 			l.ensureLocked(n)
 		}

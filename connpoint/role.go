@@ -74,13 +74,15 @@ func newRole(cfg *Config, p *pool, m Mapping) (*role, error) {
 	case m.CA != "" || m.CAFile != "":
 		var certs []*x509.Certificate
 		var err error
+		key := "ca"
 		if m.CA != "" {
 			certs, err = pki.ParseCertificates([]byte(m.CA))
 		} else {
+			key = "caFile"
 			certs, err = pki.LoadCertificates(m.CAFile)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("URL mapping of role %s: caFile: %w", m.Role, err)
+			return nil, fmt.Errorf("URL mapping of role %s: %s: %w", m.Role, key, err)
 		}
 		t.Roots = x509.NewCertPool()
 		for _, c := range certs {

@@ -219,7 +219,7 @@ func (c *clientConn) receive() bool {
 	if s.draining.Load() || !c.watch.enter(phaseIdle) {
 		return false
 	}
-	head, err := c.r.ReadHead(s.snap.Load().limits.headerBytes, c.begun)
+	head, err := c.readHead()
 	c.begin()
 	x := &c.x
 	if err != nil {
@@ -262,6 +262,10 @@ func (c *clientConn) refuseHead(err error) bool {
 	r := &refusal{close: true}
 	var parse *http1.ParseError
 	switch {
+	case err == errDrains:
+		c.body.Reset(&c.r, 0, false)
+		c.linger()
+		return false
 	case errors.As(err, &parse):
 		r = malformed(err)
 	case errors.Is(err, http1.ErrHeadTooLarge):

@@ -91,3 +91,9 @@ func EdgeBenchmark(s *Server, cert *x509.Certificate) func(head []byte) int {
 
 // Summarize writes the summary lines that are due every five minutes.
 func (s *Server) Summarize() { s.traffic.summarize(s.log) }
+
+// SendIdleAway does what an instance that drains does with idle connections,
+// as if d had passed.
+func (s *Server) SendIdleAway(d time.Duration) {
+	s.sendIdleAway(time.Since(s.began).Milliseconds() + d.Milliseconds())
+}

@@ -127,6 +127,9 @@ func (s *Server) admit(x *exchange) (path, query []byte, ok bool) {
 		return nil, nil, false
 	}
 	sc.path = path[:0]
+	if x.snap.cfg == nil {
+		x.awaitConfiguration()
+	}
 	var r *refusal
 	switch {
 	case host != nil && !bytes.EqualFold(host, h.Host):

@@ -86,8 +86,13 @@ type Config struct {
 	// DrainTimeout bounds the wait for requests in flight when Serve's context
 	// ends; default 10 s.
 	DrainTimeout time.Duration
+	// DrainSettle is how long the load balancer may take to notice that the
+	// instance is not healthy any more; default 10 s, two probes of Azure's
+	// balancer. An instance that drains is not drained before that.
+	DrainSettle time.Duration
 	// TunnelWait is how long a request may wait for a tunnel when none is up,
-	// for example right after a restart; default 10 s, negative not at all.
+	// for example right after a restart, and twice as long for the first one;
+	// default 10 s, negative not at all.
 	TunnelWait time.Duration
 	// Version is that of the program, for reports.
 	Version string
@@ -135,8 +140,9 @@ type Server struct {
 
 	edgeTLS, tunnelTLS *tls.Config
 	lastCert           atomic.Pointer[tls.Certificate]
-	http2              *http.Server
-	http2Conns         *http2Listener
+	http2mu            sync.Mutex   // held while http2 is replaced or closed
+	http2              *http.Server // takes new connections
+	http2Conns         atomic.Pointer[http2Listener]
 
 	began       time.Time
 	tick        atomic.Int64 // milliseconds since began, as of the last sweep
@@ -153,6 +159,7 @@ type Server struct {
 
 	serving  atomic.Bool
 	draining atomic.Bool
+	leave    leave          // the site's wish; draining is this instance's end
 	closing  chan struct{}  // closed when accepting ends
 	clients  sync.WaitGroup // client connections
 	wg       sync.WaitGroup // tunnels and everything else
@@ -173,6 +180,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	cfg.keepLogs()
 	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, 10*time.Second)
+	cfg.DrainSettle = cmp.Or(cfg.DrainSettle, 10*time.Second)
 	cfg.TunnelWait = cmp.Or(cfg.TunnelWait, 10*time.Second)
 	s := &Server{
 		cfg: cfg, log: cfg.Log.With("gateway", cfg.Gateway, "instance", cfg.Instance),
@@ -180,6 +188,7 @@ func New(cfg Config) (*Server, error) {
 		began:   time.Now(),
 		records: web.NewRecords(recordsKept),
 		closing: make(chan struct{}),
+		leave:   leave{changed: make(chan struct{}, 1)},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	var err error
@@ -207,7 +216,7 @@ func New(cfg Config) (*Server, error) {
 		s.tunnelTLS.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return get(), nil }
 	}
 	s.edgeTLS = s.serverTLS()
-	s.http2 = s.newHTTP2()
+	s.http2 = s.newHTTP2(nil)
 	s.snap.Store(s.emptySnapshot())
 	s.load()
 	return s, nil
@@ -231,6 +240,8 @@ func (s *Server) Ready() error {
 	switch {
 	case s.draining.Load():
 		return errors.New("the instance is shutting down")
+	case s.leaving():
+		return errDrains
 	case s.snap.Load().cfg == nil:
 		return errors.New("no published configuration yet: no connection point has delivered one")
 	}
@@ -238,13 +249,16 @@ func (s *Server) Ready() error {
 }
 
 // Healthy returns nil while it makes sense to send clients here: the instance
-// accepts connections and has a server certificate. Tunnels do not matter: with
+// accepts connections, has a server certificate, and is not to drain. Tunnels do not matter: with
 // the site's line down every instance would be unhealthy, and a load balancer
 // or a cloud that then takes all of them out of service, or replaces them,
 // makes it worse. [Server.Ready] asks for more.
 func (s *Server) Healthy() error {
 	if s.draining.Load() {
 		return errors.New("the instance is shutting down")
+	}
+	if s.leaving() {
+		return errDrains
 	}
 	if !s.serving.Load() {
 		return errors.New("the instance does not accept connections yet")
@@ -282,8 +296,11 @@ func (s *Server) Serve(ctx context.Context, l Listeners) error {
 	s.wg.Go(func() { s.crl.Run(s.ctx) })
 	s.wg.Go(func() { s.jwks.Run(s.ctx) })
 	s.wg.Go(s.summaries)
-	s.http2Conns.addr = l.HTTPS.Addr()
-	s.wg.Go(func() { s.http2.Serve(s.http2Conns) })
+	s.http2mu.Lock()
+	s.http2Conns.Load().addr = l.HTTPS.Addr()
+	s.serveHTTP2Conns()
+	s.http2mu.Unlock()
+	s.wg.Go(s.leaver)
 	if l.Private != nil {
 		p := &web.Private{Records: s.records, Registry: s.cfg.Registry, Ready: s.Ready, Log: s.log}
 		s.wg.Go(func() {

@@ -60,12 +60,19 @@ func (l *http2Listener) client(c net.Conn) *clientConn {
 	return l.of[c]
 }
 
+func (l *http2Listener) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.of)
+}
+
 type clientConnKey struct{}
 
-// newHTTP2 returns the server of HTTP/2 connections.
-func (s *Server) newHTTP2() *http.Server {
-	l := &http2Listener{conns: make(chan *clientConn), closed: make(chan struct{}), of: map[net.Conn]*clientConn{}}
-	s.http2Conns = l
+// newHTTP2 returns a server of HTTP/2 connections, which serveHTTP2 gives new
+// ones from now on.
+func (s *Server) newHTTP2(addr net.Addr) *http.Server {
+	l := &http2Listener{addr: addr, conns: make(chan *clientConn), closed: make(chan struct{}), of: map[net.Conn]*clientConn{}}
+	s.http2Conns.Store(l)
 	srv := &http.Server{
 		Protocols: new(http.Protocols),
 		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: 100, SendPingTimeout: 60 * time.Second, PingTimeout: 15 * time.Second, WriteByteTimeout: 60 * time.Second},
@@ -110,19 +117,25 @@ func (s *Server) newHTTP2() *http.Server {
 
 // serveHTTP2 gives a connection to the HTTP/2 server, which closes it.
 func (s *Server) serveHTTP2(c *clientConn) {
-	l := s.http2Conns
-	l.mu.Lock()
-	l.of[c.tls] = c
-	l.mu.Unlock()
 	s.clients.Add(1)
-	select {
-	case l.conns <- c:
-	case <-l.closed:
+	for {
+		l := s.http2Conns.Load()
+		l.mu.Lock()
+		l.of[c.tls] = c
+		l.mu.Unlock()
+		select {
+		case l.conns <- c:
+			return
+		case <-l.closed:
+		}
 		l.mu.Lock()
 		delete(l.of, c.tls)
 		l.mu.Unlock()
-		c.close()
-		s.clients.Done()
+		if l == s.http2Conns.Load() { // nobody took its place: the instance stops
+			c.close()
+			s.clients.Done()
+			return
+		}
 	}
 }
 
@@ -264,6 +277,7 @@ func (w *http2Responder) reply(x *exchange, status int, _ string, fields []field
 		return errInterrupted
 	}
 	h := w.w.Header()
+	w.part(x)
 	h.Set(opencmg.HeaderCorrelationID, x.id)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	for _, f := range fields {
@@ -275,6 +289,14 @@ func (w *http2Responder) reply(x *exchange, status int, _ string, fields []field
 	}
 	_, err := w.w.Write(body)
 	return err
+}
+
+// part has the HTTP/2 server tell the client to open its next streams on
+// another connection, when the instance goes: it takes this field so.
+func (w *http2Responder) part(x *exchange) {
+	if x.s.parting() {
+		w.w.Header().Set("Connection", "close")
+	}
 }
 
 func (w *http2Responder) proceed() error { return nil } // done by the HTTP/2 server when the body is read
@@ -304,6 +326,7 @@ func (w *http2Responder) start(x *exchange, h *http1.ResponseHead, length int64)
 	if header["Content-Type"] == nil {
 		header["Content-Type"] = nil // not guessed: HTTP/1.1 clients get none either
 	}
+	w.part(x)
 	header.Set(opencmg.HeaderCorrelationID, x.id)
 	if h.NoBody && h.ContentLength >= 0 && h.Status != http.StatusNoContent {
 		header.Set("Content-Length", strconv.FormatInt(h.ContentLength, 10))
@@ -354,7 +377,14 @@ var _ io.Reader = (*http2Body)(nil)
 // closeHTTP2 tells HTTP/2 clients to take their next requests elsewhere and
 // waits for the present ones until ctx ends.
 func (s *Server) closeHTTP2(ctx context.Context) {
-	if err := s.http2.Shutdown(ctx); err != nil && ctx.Err() == nil {
+	s.http2mu.Lock()
+	srv := s.http2
+	s.http2mu.Unlock()
+	s.shutdownHTTP2(ctx, srv)
+}
+
+func (s *Server) shutdownHTTP2(ctx context.Context, srv *http.Server) {
+	if err := srv.Shutdown(ctx); err != nil && ctx.Err() == nil {
 		s.log.Debug("HTTP/2 shutdown", "component", componentService, "err", err)
 	}
 }

@@ -140,7 +140,7 @@ func (w *http1Responder) reply(x *exchange, status int, reason string, fields []
 // is read away when that is little work.
 func (w *http1Responder) settle(end bool) {
 	c := w.c
-	if end || c.s.draining.Load() {
+	if end || c.s.parting() {
 		w.close = true
 	}
 	if c.x.uploading() {

@@ -159,6 +159,8 @@ type instanceOptions struct {
 	// tunnelWait is Config.TunnelWait; zero does not wait at all.
 	tunnelWait time.Duration
 	logs       *web.LogTail
+	// drainSettle is Config.DrainSettle.
+	drainSettle time.Duration
 }
 
 func startInstance(t testing.TB, o instanceOptions) *testInstance {
@@ -199,7 +201,7 @@ func startInstance(t testing.TB, o instanceOptions) *testInstance {
 		},
 		StateDir: in.stateDir, DrainTimeout: 3 * time.Second, TunnelWait: cmp.Or(o.tunnelWait, -1), Registry: in.registry,
 		Log:     slog.New(slog.NewTextHandler(in.logs, &slog.HandlerOptions{Level: level})),
-		Version: "test 1", Logs: o.logs,
+		Version: "test 1", Logs: o.logs, DrainSettle: o.drainSettle,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -124,8 +124,8 @@ func (s *Server) Status() opencmg.InstanceStatus {
 		Gateway: s.cfg.Gateway, Instance: s.cfg.Instance, Version: s.cfg.Version,
 		Started: s.began.UTC(), Time: time.Now().UTC(),
 		Configuration: s.snap.Load().version(),
-		Draining:      s.draining.Load(),
-		Connections:   s.connections.Load(), InFlight: s.inFlight.Load(),
+		Draining:      s.parting(), Drained: s.drained(),
+		Connections: s.connections.Load(), InFlight: s.inFlight.Load(),
 		Goroutines: runtime.NumGoroutine(), MemoryBytes: memoryTaken(), CPUSeconds: processCPU().Seconds(),
 	}
 	if cert, err := s.cfg.GetCertificate(&tls.ClientHelloInfo{ServerName: s.cfg.ServiceName, SupportedVersions: []uint16{tls.VersionTLS13}}); err == nil && cert != nil {

@@ -46,6 +46,7 @@ const (
 	causeGone           // the client went away
 	causeBlocked        // its token or certificate was blocked
 	causeShutdown       // the instance closes
+	causeLeave          // it drains, and the connection is idle; see readHead
 )
 
 // The state of a watch is one word: phase, cause, and the time at which the

@@ -155,6 +155,7 @@ type point struct {
 type roster struct {
 	s    *Server
 	view atomic.Pointer[map[string]*siteView]
+	met  atomic.Bool // there was a tunnel since the start
 
 	mu      sync.Mutex // guards what follows
 	tunnels []*tunnelConn
@@ -190,6 +191,7 @@ func (r *roster) join(t *tunnelConn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.tunnels = append(r.tunnels, t)
+	r.met.Store(true)
 	r.rebuild()
 }
 
@@ -256,7 +258,17 @@ func (r *roster) rebuild() {
 // tunnels already, when none came in time, or when the request was given up
 // meanwhile.
 func (r *roster) await(x *exchange, site string) bool {
-	left := r.s.cfg.TunnelWait - time.Since(x.started)
+	return r.wait(x, func() bool { return (*r.view.Load())[site].live() })
+}
+
+// wait waits until ok, looking whenever tunnels or the configuration changed.
+// It reports false when ok was true from the start too.
+func (r *roster) wait(x *exchange, ok func() bool) bool {
+	most := r.s.cfg.TunnelWait
+	if !r.met.Load() {
+		most *= 2 // connection points look for an instance that was away every 15 s at most
+	}
+	left := most - time.Since(x.started)
 	if left <= 0 {
 		return false
 	}
@@ -266,7 +278,7 @@ func (r *roster) await(x *exchange, site string) bool {
 		r.mu.Lock()
 		changed := r.changed
 		r.mu.Unlock()
-		if (*r.view.Load())[site].live() {
+		if ok() {
 			return !first
 		}
 		select {

@@ -125,6 +125,9 @@ func (s *Server) serveARM(w http.ResponseWriter, r *http.Request) {
 	default:
 		h.Set("x-ms-ratelimit-remaining-subscription-writes", "1199")
 	}
+	if strings.Contains(strings.ToLower(r.URL.Path), "/providers/microsoft.compute/") {
+		h.Set("x-ms-ratelimit-remaining-resource", "Microsoft.Compute/HighCostGet3Min;199,Microsoft.Compute/HighCostGet30Min;999")
+	}
 	if rep.body == nil {
 		w.WriteHeader(rep.status)
 		return

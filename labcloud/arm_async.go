@@ -1,6 +1,7 @@
 package labcloud
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -26,6 +27,7 @@ type operation struct {
 
 // begin makes an operation, whose work the caller finishes with done.
 func (s *Server) begin(c *armCall, target string) *operation {
+	maps.DeleteFunc(s.st.Operations, func(_ string, o *operation) bool { return o.Done && s.cfg.Now().Sub(o.Ended) > time.Hour })
 	o := &operation{ID: newGUID(), Subscription: c.sub.ID, Started: s.cfg.Now().UTC(), Verb: "InProgress", Target: strings.ToLower(target)}
 	s.st.Operations[o.ID] = o
 	s.dirty = true

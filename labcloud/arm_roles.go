@@ -55,11 +55,16 @@ func (s *Server) hasAnyRole(who *caller, sub *Subscription) bool {
 	return false
 }
 
-// may reports whether the caller's roles allow the request. The state of
-// operations and a subscription itself may be read with any role in it.
+// may reports whether the caller's roles allow the request. Operations are
+// open to who has their address, because the role may go with the group that
+// is deleted; a subscription and one's own permissions may be read with any
+// role in it.
 func (s *Server) may(c *armCall) bool {
 	path := strings.Join(c.low, "/")
-	if len(c.low) == 0 || c.low[0] == "operationresults" || strings.Contains(path, "/operations/") || strings.Contains(path, "/operationresults/") || strings.HasSuffix(path, "microsoft.authorization/permissions") {
+	switch {
+	case strings.HasPrefix(path, "operationresults/"), strings.Contains(path, "/operations/"), strings.Contains(path, "/operationresults/"):
+		return c.method == http.MethodGet
+	case path == "", strings.HasSuffix(path, "microsoft.authorization/permissions"):
 		return s.hasAnyRole(c.caller, c.sub)
 	}
 	read := c.method == http.MethodGet || c.method == http.MethodHead

@@ -5,7 +5,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -105,11 +104,13 @@ func (s *Server) syncFrontends() {
 		if s.listeners[key] != nil {
 			continue
 		}
-		addr := s.st.Frontends[key]
+		var ln net.Listener
+		var err error
 		if fixed := s.cfg.Frontends[want[key].Port]; fixed != "" && want[key].ip == first {
-			addr = fixed
+			ln, err = net.Listen("tcp", fixed)
+		} else {
+			ln, err = listenLoopback(s.st.Frontends[key])
 		}
-		ln, err := listenLoopback(addr)
 		if err != nil {
 			s.cfg.Log.Error("front end not opened", "port", want[key].Port, "err", err)
 			continue
@@ -258,217 +259,4 @@ func (s *Server) targets(key string) ([]string, string) {
 	}
 	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
 	return out, set
-}
-
-// poolsOf are the lower-case IDs of the pools that a scale set is in.
-func poolsOf(r *resource) []string {
-	var out []string
-	for _, n := range nics(r) {
-		for _, c := range list(n, "properties", "ipConfigurations") {
-			for _, p := range list(c, "properties", "loadBalancerBackendAddressPools") {
-				out = append(out, strings.ToLower(text(p, "id")))
-			}
-		}
-	}
-	return out
-}
-
-// rulesOf are the rules of a kind that lead to a scale set.
-func (s *Server) rulesOf(r *resource, kind string) []any {
-	pools := poolsOf(r)
-	var out []any
-	for _, lb := range s.ofType("Microsoft.Network/loadBalancers") {
-		for _, rule := range list(lb.Body, "properties", kind) {
-			ids := append(list(rule, "properties", "backendAddressPools"), get(rule, "properties", "backendAddressPool"))
-			if slices.ContainsFunc(ids, func(p any) bool { return slices.Contains(pools, strings.ToLower(text(p, "id"))) }) {
-				out = append(out, rule)
-			}
-		}
-	}
-	return out
-}
-
-// backendPorts are the VM ports that rules and probes lead to.
-func (s *Server) backendPorts(r *resource) []int {
-	var out []int
-	for _, rule := range s.rulesOf(r, "loadBalancingRules") {
-		out = append(out, integer(rule, "properties", "backendPort"))
-		if _, probe, found := s.find(text(rule, "properties", "probe", "id")); found && probe != nil {
-			out = append(out, integer(probe, "properties", "port"))
-		}
-	}
-	for _, rule := range s.rulesOf(r, "inboundNatRules") {
-		out = append(out, integer(rule, "properties", "backendPort"))
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
-// checkNATPorts refuses more machines than a rule's range has ports.
-func (s *Server) checkNATPorts(r *resource, capacity int) *armError {
-	for _, rule := range s.rulesOf(r, "inboundNatRules") {
-		if n := integer(rule, "properties", "frontendPortRangeEnd") - integer(rule, "properties", "frontendPortRangeStart") + 1; n < capacity {
-			return armErrorf(http.StatusConflict, "InboundNatRulePortsExhausted", "The frontend port range of inbound NAT rule '%s' has %d ports, which is less than the %d instances of scale set '%s'.", text(rule, "name"), n, capacity, r.Name)
-		}
-	}
-	return nil
-}
-
-// assignNAT gives a machine the lowest free port of each NAT rule. It keeps
-// them as long as it lives, so ports do not follow instance IDs.
-func (s *Server) assignNAT(r *resource, m *machine) {
-	for _, rule := range s.rulesOf(r, "inboundNatRules") {
-		id := strings.ToLower(text(rule, "id"))
-		used := map[int]bool{}
-		for _, o := range s.st.Machines {
-			used[o.NATPorts[id]] = true
-		}
-		for p := integer(rule, "properties", "frontendPortRangeStart"); p <= integer(rule, "properties", "frontendPortRangeEnd"); p++ {
-			if !used[p] {
-				m.NATPorts[id] = p
-				break
-			}
-		}
-	}
-	s.syncFrontends()
-}
-
-func (s *Server) natBackendPort(m *machine, front int) int {
-	for id, p := range m.NATPorts {
-		if _, rule, found := s.find(id); p == front && found {
-			return integer(rule, "properties", "backendPort")
-		}
-	}
-	return 0
-}
-
-type portMappingBody struct {
-	IPAddress       string    `json:"ipAddress"`
-	IPConfiguration reference `json:"ipConfiguration"`
-}
-
-// portMapping answers which public ports lead to one machine.
-func (s *Server) portMapping(c *armCall, d *definition) (*reply, *armError) {
-	m, err := s.read(c, "microsoft.network/loadbalancers/backendaddresspools/queryinboundnatruleportmapping", portMappingBody{})
-	if err != nil {
-		return nil, err
-	}
-	ip, config := text(m, "ipAddress"), strings.ToLower(text(m, "ipConfiguration", "id"))
-	if (ip == "") == (config == "") {
-		return nil, armErrorf(http.StatusBadRequest, "InvalidRequestFormat", "Exactly one of ipAddress and ipConfiguration must be given.")
-	}
-	mappings := []any{}
-	for _, r := range s.ofType("Microsoft.Compute/virtualMachineScaleSets") {
-		if !slices.Contains(poolsOf(r), strings.ToLower(d.id)) {
-			continue
-		}
-		for _, mc := range s.machinesOf(r) {
-			if mc.PrivateIP != ip && (config == "" || !strings.HasPrefix(config, strings.ToLower(s.interfaceID(r, mc))+"/")) {
-				continue
-			}
-			for _, id := range sortedKeys(mc.NATPorts) {
-				if _, rule, found := s.find(id); found && rule != nil {
-					mappings = append(mappings, map[string]any{"inboundNatRuleName": text(rule, "name"), "protocol": text(rule, "properties", "protocol"), "frontendPort": mc.NATPorts[id], "backendPort": integer(rule, "properties", "backendPort")})
-				}
-			}
-		}
-	}
-	o := s.begin(c, "")
-	o.Result = map[string]any{"inboundNatRulePortMappings": mappings}
-	s.done(o, nil)
-	lb, _, _ := s.find(d.id)
-	return s.accepted(c, o, http.StatusAccepted, nil, asyncStyle{provider: "Microsoft.Network", location: lb.Location, async: true, result: true}), nil
-}
-
-// health is the probe's word on a machine: healthy, unhealthy or nothing yet.
-func (s *Server) health(m *machine) string {
-	if md := s.minders[m.VMID]; md != nil {
-		return md.health
-	}
-	return ""
-}
-
-// probe asks a machine for its health until the minder stops. Two failures in
-// a row make it unhealthy, one success healthy.
-func (s *Server) probe(md *minder, m *machine) {
-	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	tick := time.NewTicker(s.cfg.ProbeInterval)
-	defer tick.Stop()
-	for {
-		var addr, path string
-		s.change(func() {
-			r := s.st.Resources[m.ScaleSet]
-			if r == nil || m.PID == 0 {
-				return
-			}
-			for _, rule := range s.rulesOf(r, "loadBalancingRules") {
-				if _, p, found := s.find(text(rule, "properties", "probe", "id")); found && p != nil {
-					addr, path = m.Ports[integer(p, "properties", "port")], text(p, "properties", "requestPath")
-				}
-			}
-		})
-		good := false
-		switch {
-		case addr == "":
-		case path == "":
-			if c, err := (&net.Dialer{Timeout: time.Second}).DialContext(md.ctx, "tcp", addr); err == nil {
-				c.Close()
-				good = true
-			}
-		default:
-			if req, err := http.NewRequestWithContext(md.ctx, http.MethodGet, "http://"+addr+path, nil); err == nil {
-				if resp, err := client.Do(req); err == nil {
-					resp.Body.Close()
-					good = resp.StatusCode == http.StatusOK
-				}
-			}
-		}
-		s.change(func() {
-			old := md.health
-			switch {
-			case good:
-				md.health, md.failed = "healthy", 0
-			case addr != "":
-				if md.failed++; md.failed >= 2 {
-					md.health = "unhealthy"
-				}
-			default:
-				md.health, md.failed = "", 0
-			}
-			if md.health != old {
-				close(md.moved)
-				md.moved = make(chan struct{})
-			}
-		})
-		select {
-		case <-tick.C:
-		case <-md.ctx.Done():
-			return
-		}
-	}
-}
-
-// awaitHealth waits until a machine is healthy, or has no probe, or for at
-// most d.
-func (s *Server) awaitHealth(m *machine, d time.Duration) {
-	limit := time.NewTimer(d)
-	defer limit.Stop()
-	for {
-		var moved chan struct{}
-		s.change(func() {
-			if md := s.minders[m.VMID]; md != nil && md.health != "healthy" && s.cfg.StartMachine != nil {
-				moved = md.moved
-			}
-		})
-		if moved == nil {
-			return
-		}
-		select {
-		case <-moved:
-		case <-limit.C:
-			return
-		case <-s.ctx.Done():
-			return
-		}
-	}
 }

@@ -380,3 +380,12 @@ func names(v any, key string) []string {
 	slices.Sort(out)
 	return out
 }
+
+func mustJSON(t *testing.T, v any) []byte {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}

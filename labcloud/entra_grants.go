@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -49,7 +50,7 @@ func (s *Server) token(r *http.Request, tenant string, _ int) (any, *entraError)
 	switch form.Get("grant_type") {
 	case "client_credentials":
 		return s.clientCredentials(tenant, form)
-	case grantDeviceCode:
+	case grantDeviceCode, "device_code": // the SDK says it short
 		return s.redeemDeviceCode(tenant, form)
 	case "refresh_token":
 		return s.refresh(tenant, form)
@@ -233,6 +234,7 @@ func (s *Server) startDeviceCode(r *http.Request, tenant string, _ int) (any, *e
 	if _, fail := s.requested(tenant, r.PostForm); fail != nil {
 		return nil, fail
 	}
+	maps.DeleteFunc(s.st.DeviceCodes, func(_ string, d *deviceCode) bool { return s.cfg.Now().Sub(d.Expires) > time.Hour })
 	d := &deviceCode{Code: rand.Text() + rand.Text(), UserCode: rand.Text()[:9], Tenant: tenant, AppID: a.AppID, Scope: r.PostForm.Get("scope"), Resource: r.PostForm.Get("resource"), Expires: s.cfg.Now().Add(15 * time.Minute)}
 	s.st.DeviceCodes[d.Code] = d
 	s.dirty = true

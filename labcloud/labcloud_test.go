@@ -324,12 +324,15 @@ func TestAdmin(t *testing.T) {
 
 func TestConfigErrors(t *testing.T) {
 	for name, c := range map[string]labcloud.Config{
-		"no tenant":        {},
-		"bad tenant":       {Tenants: []labcloud.Tenant{{ID: "a/b"}}},
-		"tenant twice":     {Tenants: []labcloud.Tenant{{ID: tenant}, {ID: tenant}}},
-		"app elsewhere":    {Tenants: []labcloud.Tenant{{ID: tenant}}, Apps: []labcloud.App{{Tenant: other}}},
-		"device elsewhere": {Tenants: []labcloud.Tenant{{ID: tenant}}, Devices: []labcloud.Device{{Tenant: other, ID: "x", Secret: "y"}}},
-		"device no secret": {Tenants: []labcloud.Tenant{{ID: tenant}}, Devices: []labcloud.Device{{Tenant: tenant, ID: "x"}}},
+		"no tenant":         {},
+		"bad tenant":        {Tenants: []labcloud.Tenant{{ID: "a/b"}}},
+		"tenant twice":      {Tenants: []labcloud.Tenant{{ID: tenant}, {ID: tenant}}},
+		"app elsewhere":     {Tenants: []labcloud.Tenant{{ID: tenant}}, Apps: []labcloud.App{{Tenant: other}}},
+		"device elsewhere":  {Tenants: []labcloud.Tenant{{ID: tenant}}, Devices: []labcloud.Device{{Tenant: other, ID: "x", Secret: "y"}}},
+		"half of the hosts": {Tenants: []labcloud.Tenant{{ID: tenant}}, Hosts: labcloud.Hosts{Login: "login.example"}},
+		"no subscription":   {Tenants: []labcloud.Tenant{{ID: tenant}}, Subscriptions: []labcloud.Subscription{{ID: "x", Tenant: tenant}}},
+		"user elsewhere":    {Tenants: []labcloud.Tenant{{ID: tenant}}, Users: []labcloud.User{{Tenant: other, ID: device}}},
+		"device no secret":  {Tenants: []labcloud.Tenant{{ID: tenant}}, Devices: []labcloud.Device{{Tenant: tenant, ID: "x"}}},
 	} {
 		if _, err := labcloud.New(c); err == nil {
 			t.Errorf("%s: no error", name)

@@ -3,6 +3,7 @@ package labcloud
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -158,13 +159,10 @@ func (s *Server) startWith(m *machine, adopted MachineProcess) func() error {
 // prepare makes directory, addresses and metadata service.
 func (s *Server) prepare(m *machine) (MachineSpec, func(), error) {
 	r := s.st.Resources[m.ScaleSet]
-	dir, err := s.dir("machines", m.VMID)
-	if err != nil {
+	if _, err := s.dir("machines", m.VMID); err != nil {
 		return MachineSpec{}, nil, err
 	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return MachineSpec{}, nil, err
-	}
+	var err error
 	for _, port := range s.backendPorts(r) {
 		if m.Ports[port] == "" {
 			if m.Ports[port], err = s.freeAddress(); err != nil {
@@ -179,11 +177,7 @@ func (s *Server) prepare(m *machine) (MachineSpec, func(), error) {
 	m.MetadataAddr = ln.Addr().String()
 	srv := &http.Server{Handler: s.metadata(m.VMID), ReadHeaderTimeout: 10 * time.Second}
 	s.spawn(func() { srv.Serve(ln) })
-	spec := MachineSpec{Name: m.Name, InstanceID: m.InstanceID, ScaleSet: r.Name, VMID: m.VMID, CustomData: slices.Clone(m.Boot), Dir: dir, MetadataAddr: m.MetadataAddr, Ports: map[int]string{}, Generation: m.Generation}
-	for p, a := range m.Ports {
-		spec.Ports[p] = a
-	}
-	return spec, func() { srv.Close() }, nil
+	return s.spec(m), func() { srv.Close() }, nil
 }
 
 // listenLoopback takes the address it is given, or a free one when there is
@@ -335,46 +329,67 @@ func (s *Server) wipe(m *machine) {
 // resume brings back what an earlier server left: machines, front ends,
 // deployments.
 func (s *Server) resume() {
-	s.world.Lock()
-	defer s.world.Unlock()
-	for _, id := range sortedKeys(s.st.Machines) {
-		m := s.st.Machines[id]
-		if !m.Want {
-			m.Power = strings.NewReplacer("deallocating", "deallocated", "stopping", "stopped").Replace(m.Power)
-			continue
+	adopted := s.adopt()
+	s.change(func() {
+		s.dirty = true
+		for _, id := range sortedKeys(s.st.Machines) {
+			m := s.st.Machines[id]
+			if !m.Want {
+				m.Power = strings.NewReplacer("deallocating", "deallocated", "stopping", "stopped").Replace(m.Power)
+				continue
+			}
+			s.startWith(m, adopted[id])
 		}
-		var adopted MachineProcess
-		if m.PID > 0 && s.cfg.AdoptMachine != nil {
-			r := s.st.Resources[m.ScaleSet]
-			dir, _ := s.dir("machines", m.VMID)
-			dir, _ = filepath.Abs(dir)
-			spec := MachineSpec{Name: m.Name, InstanceID: m.InstanceID, ScaleSet: r.Name, VMID: m.VMID, CustomData: m.Boot, Dir: dir, MetadataAddr: m.MetadataAddr, Ports: m.Ports, Generation: m.Generation}
-			if p, alive := s.cfg.AdoptMachine(m.PID, spec); alive {
-				adopted = p
+		s.syncFrontends()
+		for _, k := range sortedKeys(s.st.Deployments) {
+			if d := s.st.Deployments[k]; !d.Done {
+				s.resumeDeployment(d)
 			}
 		}
-		s.startWith(m, adopted)
+		for _, id := range sortedKeys(s.st.Operations) {
+			o := s.st.Operations[id]
+			if !o.Done && s.deploymentOf(o) == nil {
+				s.done(o, nil) // its work is done by what was resumed
+			}
+		}
+		for k, g := range s.st.Groups {
+			if g.Deleting {
+				delete(s.st.Groups, k)
+			}
+		}
+	})
+}
+
+// adopt asks about each process that the state knows, by VM ID.
+func (s *Server) adopt() map[string]MachineProcess {
+	out := map[string]MachineProcess{}
+	if s.cfg.AdoptMachine == nil {
+		return out
 	}
-	s.syncFrontends()
-	for _, k := range sortedKeys(s.st.Deployments) {
-		if d := s.st.Deployments[k]; !d.Done {
-			s.resumeDeployment(d)
+	specs := map[string]MachineSpec{}
+	pids := map[string]int{}
+	s.change(func() {
+		for id, m := range s.st.Machines {
+			if m.Want && m.PID > 0 {
+				specs[id], pids[id] = s.spec(m), m.PID
+			}
+		}
+	})
+	for id, spec := range specs {
+		if p, alive := s.cfg.AdoptMachine(pids[id], spec); alive {
+			out[id] = p
 		}
 	}
-	for _, id := range sortedKeys(s.st.Operations) {
-		o := s.st.Operations[id]
-		if d := s.deploymentOf(o); !o.Done && d == nil {
-			s.done(o, nil) // its work is done by what was resumed
-		}
+	return out
+}
+
+// spec tells a machine's process about itself.
+func (s *Server) spec(m *machine) MachineSpec {
+	dir, err := s.dir("machines", m.VMID)
+	if abs, e := filepath.Abs(dir); err == nil && e == nil {
+		dir = abs
 	}
-	for k, g := range s.st.Groups {
-		if g.Deleting {
-			delete(s.st.Groups, k)
-		}
-	}
-	if err := s.save(); err != nil {
-		s.cfg.Log.Error("state not saved", "err", err)
-	}
+	return MachineSpec{Name: m.Name, InstanceID: m.InstanceID, ScaleSet: s.st.Resources[m.ScaleSet].Name, VMID: m.VMID, CustomData: slices.Clone(m.Boot), Dir: dir, MetadataAddr: m.MetadataAddr, Ports: maps.Clone(m.Ports), Generation: m.Generation}
 }
 
 func (s *Server) deploymentOf(o *operation) *deployment {

@@ -73,7 +73,8 @@ type Config struct {
 	// machines of paper. It is called off the request path and may block.
 	StartMachine func(MachineSpec) (MachineProcess, error)
 	// AdoptMachine takes over a process that an earlier server with the same
-	// StateDir started, or reports that it is not alive.
+	// StateDir started, or reports that it is not alive. nil takes none for
+	// alive: then nothing ends processes that were left.
 	AdoptMachine func(pid int, spec MachineSpec) (MachineProcess, bool)
 	// LeaveMachines lets machines run on when the server ends, to be adopted
 	// by the next one. Otherwise they are killed.
@@ -135,6 +136,7 @@ type Server struct {
 	// setLocks let works on one scale set's machines take turns; by its key.
 	// They are taken before world and held while machines start and stop.
 	setLocks map[string]*sync.Mutex
+	closed   bool
 
 	// world guards the state below and everything reached from it. No call
 	// out of the process is made while it is held.
@@ -183,6 +185,10 @@ func New(c Config) (*Server, error) {
 	if s.hosts.Login == "" {
 		s.hosts = LabHosts()
 	} else {
+		h := s.hosts
+		if h.STS == "" || h.ARM == "" || h.Graph == "" || h.Vault == "" || h.Blob == "" || h.CloudApp == "" || len(h.ARMAudiences) == 0 || h.VaultAudience == "" {
+			return nil, errors.New("lab cloud: hosts: all names must be set, or none")
+		}
 		sts = "https://" + s.hosts.STS
 		if s.base == "" {
 			s.base = "https://" + s.hosts.Login
@@ -283,6 +289,9 @@ func (s *Server) Handler() http.Handler { return s.handler }
 // progress and waits for them. Serve calls it.
 func (s *Server) Close() error {
 	s.cancel()
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
 	s.closeFrontends()
 	s.wg.Wait()
 	return s.closeState()
@@ -329,11 +338,14 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 }
 
 // spawn runs f as work of the server, which waits for it when it closes. f must
-// end soon after s.ctx does.
+// end soon after s.ctx does. What a last request starts while the server
+// closes is not waited for.
 func (s *Server) spawn(f func()) {
-	s.wg.Add(1)
-	go func() {
-		defer s.wg.Done()
-		f()
-	}()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		go f()
+		return
+	}
+	s.wg.Go(f)
 }

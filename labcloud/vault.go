@@ -15,7 +15,7 @@ import (
 // without a token gets the challenge that the SDK asks for. Rights come from
 // the vault's access policies, by the object ID of the caller's principal.
 
-var vaultDataVersions = []string{"7.2", "7.3", "7.4", "7.5", "7.6", "2025-07-01"}
+var vaultDataVersions = []string{"7.2", "7.3", "7.4", "7.5", "7.6", "2025-07-01", "2026-04-01"}
 
 // vaultData is what is in a vault.
 type vaultData struct {

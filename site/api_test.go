@@ -190,7 +190,7 @@ func TestSignInByCertificate(t *testing.T) {
 	refused(t, r.withCertificate(strange).Do(t.Context(), "GET", "Site", nil, nil), opencmg.Unauthorized, "belongs to no administrator")
 	// The certificate of a site system signs in no administrator.
 	p := r.join("cp1", "")
-	refused(t, r.withCertificate(*p.cert()).Do(t.Context(), "GET", "Site", nil, nil), opencmg.Unauthorized, "belongs to no administrator")
+	refused(t, r.withCertificate(p.cert).Do(t.Context(), "GET", "Site", nil, nil), opencmg.Unauthorized, "belongs to no administrator")
 	// A token decides when there are both.
 	both := r.withCertificate(good)
 	both.Token = "wrong"

@@ -22,6 +22,7 @@ func (s *Server) allDuties() []*duty {
 		{name: "thresholds", every: 6 * time.Minute, do: s.watchThresholds},
 		{name: "expiry", every: time.Hour, do: s.watchExpiry},
 		{name: "trim", every: time.Hour, do: s.trim},
+		{name: "certificates", every: s.cfg.Watch, do: s.renewCertificates},
 		{name: "storage", every: time.Hour, do: s.tendStorage},
 	}
 }

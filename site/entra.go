@@ -497,7 +497,7 @@ func (s *Server) performCreateApps(ctx context.Context, r *run) error {
 		return err
 	}
 	r.say("done", "server app "+server.AppID+", client app "+client.AppID)
-	r.result = mustJSON(map[string]string{"serverAppId": serverRec.ID, "clientAppId": clientRec.ID})
+	r.result = mustJSON(adminservice.CreatedApplications{ServerAppID: serverRec.ID, ClientAppID: clientRec.ID})
 	return s.db.Change(ctx, "forget sign-in", func(tx *sitedb.Tx) error { return tx.DeleteSecret(operationSecret(r.op.ID)) })
 }
 

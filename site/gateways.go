@@ -47,6 +47,7 @@ type gatewayRecord struct {
 	ThumbprintSHA1     string             `json:"thumbprintSha1"`
 	CertificateEnds    time.Time          `json:"certificateEnds"`
 	ACME               *adminservice.ACME `json:"acme,omitempty"`
+	Renewal            renewalRecord      `json:"renewal,omitzero"` // by ACME
 
 	// What the cloud made.
 	Principal string          `json:"principal,omitempty"` // object ID of the server app's principal
@@ -63,8 +64,11 @@ type machineRecord struct {
 	Port   int    `json:"port,omitempty"`   // public port of its tunnels
 	Power  string `json:"power,omitempty"`  // as last seen
 	Health string `json:"health,omitempty"` // as last seen
-	// Address is where tunnels to a self-hosted instance are dialled.
-	Address string `json:"address,omitempty"`
+	// Where tunnels to a self-hosted instance are dialled: the ID is the
+	// thumbprint of its key.
+	Address    string `json:"address,omitempty"` // without port
+	TunnelPort int    `json:"tunnelPort,omitempty"`
+	HTTPSPort  int    `json:"httpsPort,omitempty"`
 }
 
 func gatewaySecret(id string) string { return "gateway/" + id + "/certificate" }
@@ -96,10 +100,11 @@ func (s *Server) gateway(r *record[gatewayRecord]) adminservice.Gateway {
 		Model: v.Model, Environment: v.Environment, TenantID: v.TenantID, SubscriptionID: v.SubscriptionID, ServerAppID: v.ServerAppID,
 		Region: v.Region, ResourceGroup: v.ResourceGroup, Created: r.Created, State: v.State, Error: v.Error, CloudError: v.CloudError, OperationID: v.Operation,
 		CertificateSubject: v.CertificateSubject, CertificateThumbprint: v.Thumbprint, CertificateEnds: v.CertificateEnds, ACME: v.ACME,
+		CertificateTemporary: v.Renewal.Temporary, CertificateRenewal: v.Renewal.Next, ACMEProblem: v.Renewal.Problem,
 		Configuration: s.publisher.version(r.ID), Addresses: v.Addresses, StorageKeysRotated: v.Storage.KeysRotated,
 	}
 	for _, m := range v.Machines {
-		i := adminservice.Instance{Number: m.Number, Machine: m.ID, Power: m.Power, Health: m.Health}
+		i := adminservice.Instance{Number: m.Number, Machine: m.ID, Address: m.Address, Power: m.Power, Health: m.Health}
 		i.Status, i.Connected = s.live.instance(v.Prefix, m.Number, s.cfg.Now())
 		g.Machines = append(g.Machines, i)
 	}
@@ -220,11 +225,13 @@ func (s *Server) planGateway(ctx context.Context, in *adminservice.NewGateway) (
 	if err := checkSettings(&v.Settings); err != nil {
 		return v, nil, err
 	}
-	cert, err := s.inspectCertificate(&in.Certificate, pki.ServerCertificateOptions{ServiceName: in.Certificate.ServiceName, DeploymentName: in.DeploymentName})
+	cert, err := s.firstCertificate(in, &v)
 	if err != nil {
 		return v, nil, err
 	}
-	v.setCertificate(cert)
+	if cert.Certificate != nil {
+		v.setCertificate(cert)
+	}
 	v.ServiceName = cert.ServiceName
 	v.Prefix = cmp.Or(in.DeploymentName, strings.ToLower(strings.SplitN(cert.ServiceName, ".", 2)[0]))
 	if err := opencmg.ValidateDeploymentName(v.Prefix); err != nil {
@@ -311,6 +318,9 @@ func (c checksFailed) Checks() []opencmg.Check { return c }
 // inspectCertificate checks a server authentication certificate as a whole. A
 // failed check is an error.
 func (s *Server) inspectCertificate(in *adminservice.ServerCertificate, o pki.ServerCertificateOptions) (*usableCertificate, error) {
+	if in.ACME != nil {
+		return nil, opencmg.Errorf(opencmg.Invalid, "certificate: give either pfx or acme, not both")
+	}
 	if len(in.PFX) == 0 {
 		return nil, opencmg.Errorf(opencmg.Invalid, "certificate.pfx: upload the server authentication certificate with its private key as PFX")
 	}
@@ -384,7 +394,12 @@ func (s *Server) createGateway(w http.ResponseWriter, r *http.Request) error {
 		if err := rec.put(tx, kindGateway); err != nil {
 			return err
 		}
-		if err := tx.PutSecret(gatewaySecret(rec.ID), pfx); err != nil {
+		if len(pfx) > 0 {
+			if err := tx.PutSecret(gatewaySecret(rec.ID), pfx); err != nil {
+				return err
+			}
+		}
+		if err := putBinding(tx, rec.ID, in.Certificate.ACME); err != nil {
 			return err
 		}
 		return s.audit(r.Context(), tx, msgCreated, kindGateway, rec.ID, "created gateway %s (%s, %d instances of size %s)", v.ServiceName, v.Model, v.Settings.Instances, v.Settings.Size)
@@ -423,7 +438,10 @@ func (s *Server) checkGateway(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	checks := []opencmg.Check{{ID: "certificate", Name: "Server authentication certificate", State: opencmg.CheckPass, Evidence: v.CertificateSubject + ", until " + v.CertificateEnds.Format(time.DateOnly)}}
+	var checks []opencmg.Check
+	if v.CertificateLeaf != "" {
+		checks = append(checks, opencmg.Check{ID: "certificate", Name: "Server authentication certificate", State: opencmg.CheckPass, Evidence: v.CertificateSubject + ", until " + v.CertificateEnds.Format(time.DateOnly)})
+	}
 	if v.Model == adminservice.ModelScaleSet {
 		cloud, err := s.cloudOf(r.Context(), &v)
 		if err != nil {
@@ -566,6 +584,16 @@ func (s *Server) renewGatewayCertificate(w http.ResponseWriter, r *http.Request)
 	if err := found.expect(version); err != nil {
 		return err
 	}
+	if found.Value.Model == adminservice.ModelSelfHosted {
+		return opencmg.Errorf(opencmg.Conflict, "gateway %s runs on hosts of your own, which have the certificate as a file: replace the file there, and they take it over by themselves", found.Name)
+	}
+	if in.ACME != nil {
+		op, err := s.switchToACME(r.Context(), found, &in)
+		if err != nil {
+			return err
+		}
+		return accepted(w, op)
+	}
 	old, err := pki.ParseCertificates([]byte(found.Value.CertificateLeaf))
 	if err != nil {
 		return err
@@ -578,6 +606,10 @@ func (s *Server) renewGatewayCertificate(w http.ResponseWriter, r *http.Request)
 	}
 	op, err := s.manager.beginOn(r.Context(), found.ID, opCertificate, func(tx *sitedb.Tx, rec *record[gatewayRecord]) error {
 		rec.Value.setCertificate(info)
+		rec.Value.ACME, rec.Value.Renewal = nil, renewalRecord{} // whoever brings one brings the next one too
+		if err := tx.DeleteSecret(bindingSecret(rec.ID)); err != nil {
+			return err
+		}
 		if err := tx.PutSecret(gatewaySecret(rec.ID), info.pfx); err != nil {
 			return err
 		}
@@ -597,6 +629,9 @@ func (s *Server) gatewayAction(kind string) func(http.ResponseWriter, *http.Requ
 			return err
 		}
 		op, err := s.manager.beginOn(r.Context(), found.ID, kind, func(tx *sitedb.Tx, rec *record[gatewayRecord]) error {
+			if kind == opObtain && rec.Value.ACME == nil {
+				return opencmg.Errorf(opencmg.Conflict, "gateway %s has a certificate that somebody brought: bring the next one too, or give it an ACME authority", rec.Name)
+			}
 			return s.audit(r.Context(), tx, msgAsked, kindGateway, rec.ID, "asked to %s gateway %s", kind, rec.Value.ServiceName)
 		})
 		if err != nil {

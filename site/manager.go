@@ -25,6 +25,7 @@ const (
 	opUpgrade     = "upgrade"
 	opConvert     = "convert"
 	opCertificate = "renew-certificate"
+	opObtain      = "obtain-certificate"
 	opDelete      = "delete"
 	opCreateApps  = "create-applications"
 	opRenewSecret = "renew-secret"
@@ -42,6 +43,7 @@ var gatewayOps = map[string]struct {
 	opResize:      {adminservice.StateUpgrading, []string{adminservice.StateReady}},
 	opUpgrade:     {adminservice.StateUpgrading, []string{adminservice.StateReady, adminservice.StateError}},
 	opCertificate: {adminservice.StateUpgrading, []string{adminservice.StateReady, adminservice.StateStopped, adminservice.StateError}},
+	opObtain:      {adminservice.StateUpgrading, []string{adminservice.StateReady}},
 	opSynchronize: {adminservice.StateUpgrading, []string{adminservice.StateReady, adminservice.StateError}},
 	opConvert:     {adminservice.StateConverting, []string{adminservice.StateReady}},
 	opStop:        {adminservice.StateStopping, []string{adminservice.StateReady, adminservice.StateError}},
@@ -126,7 +128,11 @@ type run struct {
 	s      *Server
 	op     sitedb.Operation
 	result json.RawMessage
-	ctx    context.Context // of the operation, for say
+
+	// An alert that the end of the operation raised.
+	alert       sitedb.Alert
+	alertChange sitedb.AlertChange
+	ctx         context.Context // of the operation, for say
 }
 
 // say adds a line to the operation's log.
@@ -239,12 +245,15 @@ func (m *manager) end(ctx context.Context, r *run, failed error) error {
 			return err
 		}
 		if r.op.SubjectKind == kindGateway {
-			if err := endGateway(tx, r, f); err != nil {
+			if err := endGateway(tx, r, f, m.s.cfg.Now()); err != nil {
 				return err
 			}
 		}
 		return tx.AddStatusMessage(msg)
 	})
+	if err == nil && r.alertChange != "" && r.alertChange != sitedb.AlertUnchanged {
+		m.s.report(ctx, m.s.tell(ctx, r.alert))
+	}
 	if err == nil && failed == nil {
 		m.s.log.Info("operation completed", "component", componentManager, "operation", r.op.ID, "kind", r.op.Kind)
 	}
@@ -252,7 +261,7 @@ func (m *manager) end(ctx context.Context, r *run, failed error) error {
 }
 
 // endGateway sets a gateway's state at the end of an operation.
-func endGateway(tx *sitedb.Tx, r *run, f failure) error {
+func endGateway(tx *sitedb.Tx, r *run, f failure, now time.Time) error {
 	g, err := get[gatewayRecord](tx, kindGateway, r.op.SubjectID)
 	if errors.Is(err, opencmg.NotFound) {
 		return nil // deleted
@@ -261,12 +270,26 @@ func endGateway(tx *sitedb.Tx, r *run, f failure) error {
 		return err
 	}
 	switch {
+	case f.Problem != "" && r.op.Kind == opObtain && !delivering(r.op.Step):
+		// The gateway works on with what it has.
+		g.Value.State = adminservice.StateReady
+		g.Value.Renewal.failed(f.Problem, now)
+		if r.alert, r.alertChange, err = tx.RaiseAlert(renewalAlert(g, now)); err != nil {
+			return err
+		}
 	case f.Problem != "":
 		g.Value.State, g.Value.Error, g.Value.CloudError = adminservice.StateError, f.Problem, f.CloudError
 		return g.put(tx, kindGateway) // the operation stays, for retry
 	case r.op.Kind == opDelete:
-		if err := tx.DeleteSecret(gatewaySecret(g.ID)); err != nil {
-			return err
+		for _, name := range []string{gatewaySecret(g.ID), bindingSecret(g.ID)} {
+			if err := tx.DeleteSecret(name); err != nil {
+				return err
+			}
+		}
+		for _, kind := range []string{alertTraffic, alertStorage, alertRenewal} {
+			if _, err := tx.CloseAlert(kind, kindGateway, g.ID); err != nil {
+				return err
+			}
 		}
 		return tx.Delete(kindGateway, g.ID, 0)
 	case r.op.Kind == opStop:
@@ -275,6 +298,11 @@ func endGateway(tx *sitedb.Tx, r *run, f failure) error {
 		g.Value.State = adminservice.StateStopped
 	default:
 		g.Value.State = adminservice.StateReady
+	}
+	if f.Problem == "" && (r.op.Kind == opObtain || r.op.Kind == opCertificate) {
+		if _, err := tx.CloseAlert(alertRenewal, kindGateway, g.ID); err != nil {
+			return err
+		}
 	}
 	g.Value.Error, g.Value.CloudError, g.Value.Operation = "", nil, ""
 	return g.put(tx, kindGateway)
@@ -320,7 +348,7 @@ func claim(g *record[gatewayRecord], kind, op string) error {
 	if !slices.Contains(gatewayOps[kind].from, v.State) {
 		return opencmg.Errorf(opencmg.Conflict, "gateway %s is %s, and %s needs it to be one of %q", g.Name, v.State, kind, gatewayOps[kind].from)
 	}
-	if v.Model == adminservice.ModelSelfHosted && !slices.Contains([]string{opCertificate, opSynchronize, opDelete}, kind) {
+	if v.Model == adminservice.ModelSelfHosted && !slices.Contains([]string{opSynchronize, opDelete}, kind) {
 		return opencmg.Errorf(opencmg.Conflict, "gateway %s runs on hosts of your own: %s it there", g.Name, kind)
 	}
 	if kind == opConvert && v.Model != adminservice.ModelClassic {

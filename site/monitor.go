@@ -22,6 +22,7 @@ const (
 	alertTraffic = "traffic"
 	alertStorage = "storage"
 	alertExpiry  = "expiry"
+	alertRenewal = "certificate-renewal"
 )
 
 func (s *Server) report(ctx context.Context, err error) {
@@ -181,13 +182,18 @@ func (s *Server) raise(ctx context.Context, a sitedb.Alert) error {
 	if err != nil || change == sitedb.AlertUnchanged {
 		return err
 	}
-	s.log.Warn("alert", "component", componentManager, "alert", stored.ID, "kind", a.Kind, "severity", string(a.Severity), "text", a.Text, "next", a.NextStep)
-	err = s.db.AddStatusMessage(ctx, sitedb.StatusMessage{
+	return s.tell(ctx, stored)
+}
+
+// tell passes a new or changed alert on.
+func (s *Server) tell(ctx context.Context, a sitedb.Alert) error {
+	s.log.Warn("alert", "component", componentManager, "alert", a.ID, "kind", a.Kind, "severity", string(a.Severity), "text", a.Text, "next", a.NextStep)
+	err := s.db.AddStatusMessage(ctx, sitedb.StatusMessage{
 		Component: componentManager, Severity: sitedb.SeverityWarning, MessageID: msgAlert, SubjectKind: a.SubjectKind, SubjectID: a.SubjectID, Text: a.Text,
 	})
 	for _, n := range s.cfg.Notify {
-		if e := n(ctx, alert(stored)); e != nil {
-			s.log.Error("an alert could not be sent on", "component", componentManager, "alert", stored.ID, "err", e)
+		if e := n(ctx, alert(a)); e != nil {
+			s.log.Error("an alert could not be sent on", "component", componentManager, "alert", a.ID, "err", e)
 		}
 	}
 	return err
@@ -260,6 +266,11 @@ func (s *Server) expiries(ctx context.Context) ([]adminservice.Expiry, error) {
 	}
 	for _, st := range s.live.all() {
 		id := fmt.Sprintf("%s/%d", st.Gateway, st.Instance)
+		if slices.ContainsFunc(gateways, func(g *record[gatewayRecord]) bool {
+			return g.Value.Prefix == st.Gateway && g.Value.Model == adminservice.ModelSelfHosted
+		}) {
+			add("server-certificate", id, "of instance "+id, st.Gateway, "by the administrator of its host", st.CertificateEnds)
+		}
 		add("tunnel-identity", id, "instance "+id, st.Gateway, "by an upgrade or synchronize", st.TunnelCertEnds)
 		for _, l := range st.RevocationLists {
 			// A list is renewed all the time; only one that is about to end

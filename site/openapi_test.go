@@ -39,7 +39,7 @@ var (
 	requestTypes = []any{
 		adminservice.Account{}, adminservice.TenantChange{}, adminservice.ImportApplication{}, adminservice.CreateApplications{}, adminservice.RenewSecret{},
 		adminservice.RegisterProviders{}, adminservice.AzureService{}, adminservice.AzureServiceChange{}, adminservice.ServerCertificate{},
-		adminservice.TrustedCertificate{}, adminservice.TokenIssuer{}, adminservice.BlockedCertificate{}, adminservice.NewBulkToken{},
+		adminservice.TrustedCertificate{}, adminservice.TokenIssuer{}, adminservice.BlockedCertificate{}, adminservice.NewBulkToken{}, adminservice.RemoveInstance{},
 		adminservice.JoinTokenRecord{}, adminservice.NewGateway{}, adminservice.GatewayChange{}, adminservice.ConnectionPointChange{},
 		adminservice.SiteRole{}, adminservice.SiteRoleChange{},
 	}

@@ -25,9 +25,12 @@ import (
 type publisher struct {
 	s *Server
 
-	mu       sync.Mutex // guards what follows
-	versions map[string]uint64
-	draining map[string][]int // by gateway ID
+	one sync.Mutex // publishes one at a time
+
+	mu         sync.Mutex // guards what follows
+	versions   map[string]uint64
+	draining   map[string][]int                   // by gateway ID
+	challenges map[string][]opencmg.ACMEChallenge // by gateway ID
 }
 
 // publishedRecord is a signed document. Digest is of its content without
@@ -67,6 +70,8 @@ type document struct {
 // is gone. It writes only when there is something to write, since writing is
 // what wakes it.
 func (p *publisher) publish(ctx context.Context) error {
+	p.one.Lock()
+	defer p.one.Unlock()
 	blocked, err := p.s.db.BlockedTokens(ctx)
 	if err != nil {
 		return err
@@ -230,20 +235,36 @@ func (p *publisher) drain(ctx context.Context, id string, n int) error {
 	return p.publish(ctx)
 }
 
+// challenge publishes what a certification authority will look for at a gateway;
+// nil takes it away. It returns the version that says so.
+func (p *publisher) challenge(ctx context.Context, id string, list []opencmg.ACMEChallenge) (uint64, error) {
+	p.mu.Lock()
+	if p.challenges == nil {
+		p.challenges = map[string][]opencmg.ACMEChallenge{}
+	}
+	p.challenges[id] = list
+	p.mu.Unlock()
+	err := p.publish(ctx)
+	return p.version(id), err
+}
+
 // compile is the published configuration of a gateway, without version.
 func (p *publisher) compile(tx *sitedb.Tx, g *record[gatewayRecord], blocked []string) (*opencmg.PublishedConfiguration, error) {
 	v := &g.Value
 	p.mu.Lock()
-	draining := p.draining[g.ID]
+	draining, challenges := p.draining[g.ID], p.challenges[g.ID]
 	p.mu.Unlock()
 	c := &opencmg.PublishedConfiguration{
 		Version: 1, // for Validate
 		Gateway: v.Prefix, Site: p.s.Code(), ServiceName: v.ServiceName, Instances: max(1, v.Settings.Instances),
-		ServerCertificate: v.Thumbprint, BlockedTokens: blocked, Drain: draining,
+		ServerCertificate: v.Thumbprint, BlockedTokens: blocked, Drain: draining, Challenges: challenges,
 		TLS: opencmg.TLSSettings{MinVersion: v.Settings.MinTLS},
 	}
 	for _, m := range v.Machines {
 		c.Instances = max(c.Instances, m.Number+1)
+	}
+	if v.Model == adminservice.ModelSelfHosted {
+		c.ServerCertificate = "" // the hosts' own affair
 	}
 	var err error
 	if c.Roles, err = publishedRoles(tx, p.s.Code()); err != nil {
@@ -368,6 +389,13 @@ type dialGateway struct {
 	ServiceName string         `json:"serviceName,omitempty"`
 	Count       int            `json:"count,omitempty"`
 	Instances   []dialInstance `json:"instances,omitempty"`
+	Joins       []dialJoin     `json:"joins,omitempty"`
+}
+
+// dialJoin is where a host is expected that has a join token.
+type dialJoin struct {
+	TCPTLS string `json:"tcpTLS,omitempty"`
+	HTTPS  string `json:"https,omitempty"`
 }
 
 type dialInstance struct {
@@ -403,7 +431,7 @@ func (p *publisher) mappings(tx *sitedb.Tx, c *record[pointRecord]) (*urlMapping
 		i := dialInstance{Instance: machine.Number}
 		switch {
 		case machine.Address != "":
-			i.TCPTLS = machine.Address
+			i.TCPTLS, i.HTTPS = hostPort(machine.Address, machine.TunnelPort), hostPort(machine.Address, machine.HTTPSPort)
 		case machine.Port != 0 && len(g.Value.Machines) > 1:
 			i.HTTPS = fmt.Sprintf("%s:%d", g.Value.ServiceName, machine.Port)
 		default: // one instance is reached on 443 (cmg-behaviour G11)
@@ -411,10 +439,26 @@ func (p *publisher) mappings(tx *sitedb.Tx, c *record[pointRecord]) (*urlMapping
 		}
 		d.Instances = append(d.Instances, i)
 	}
-	if len(d.Instances) > 0 {
+	if d.Joins, err = expectedHosts(tx, g, p.s.cfg.Now()); err != nil {
+		return nil, err
+	}
+	if len(d.Instances)+len(d.Joins) > 0 {
 		m.Gateways = append(m.Gateways, d)
 	}
 	return m, nil
+}
+
+// serviceNames are the gateways that clients may be told of.
+func (s *Server) serviceNames(ctx context.Context) ([]string, error) {
+	gateways, err := readAll[gatewayRecord](ctx, s.db, kindGateway)
+	var names []string
+	for _, g := range gateways {
+		// Nobody trusts a temporary certificate.
+		if g.Value.State != adminservice.StateProvisioning && g.Value.State != adminservice.StateDeleting && !g.Value.Renewal.Temporary {
+			names = append(names, g.Value.ServiceName)
+		}
+	}
+	return names, err
 }
 
 // documents is what a site system is to have, and a tag that changes with it.
@@ -432,6 +476,9 @@ func (s *Server) documents(ctx context.Context, sys *system) (*adminservice.Docu
 		}
 		cert, key, err := pki.SplitKeyPair(s.keys.token)
 		if err != nil {
+			return nil, "", err
+		}
+		if d.Gateways, err = s.serviceNames(ctx); err != nil {
 			return nil, "", err
 		}
 		d.TokenSigning = &adminservice.TokenSigning{Certificate: string(cert), Key: string(key), HierarchyID: s.keys.site.HierarchyID}

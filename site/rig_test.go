@@ -49,6 +49,8 @@ const (
 
 // A rig is a site beside a stand-in for Azure, all over real TLS.
 type rig struct {
+	env     opencmg.Environment
+	hosts   labcloud.Hosts
 	t       *testing.T
 	cloud   *labcloud.Server
 	ca      *pki.Authority
@@ -187,13 +189,13 @@ func (r *rig) startMachine(spec labcloud.MachineSpec) (labcloud.MachineProcess, 
 // newRig starts both, changed by the options.
 func newRig(t *testing.T, options ...func(*rig)) *rig {
 	t.Helper()
-	r := &rig{t: t, machines: map[string]*machine{}, log: &lines{}, program: []byte("a gateway program"), lab: func(*labcloud.Config) {}, config: func(*site.Config) {}}
+	r := &rig{t: t, env: opencmg.AzureLab, hosts: labcloud.LabHosts(), machines: map[string]*machine{}, log: &lines{}, program: []byte("a gateway program"), lab: func(*labcloud.Config) {}, config: func(*site.Config) {}}
 	for _, o := range options {
 		o(r)
 	}
 	now := time.Now()
 	r.ca = must(pki.NewAuthority("Test CA", now))(t)
-	h := labcloud.LabHosts()
+	h := r.hosts
 	cert := must(r.ca.IssueKeyPair(pki.Template{CommonName: h.Login, Server: true, DNSNames: []string{h.Login, h.ARM, h.Graph, "*." + h.Vault, "*." + h.Blob}}, now))(t)
 	lab := labcloud.Config{
 		Hosts: h, Certificate: cert, Tenants: []labcloud.Tenant{{ID: tenantID, Name: "Fourth Coffee"}},
@@ -249,7 +251,7 @@ func (r *rig) start() {
 			Credential: cred, HTTP: r.http, Log: log, PollFrequency: time.Millisecond, Now: r.now})
 	}
 	cfg := site.Config{
-		DB: r.db, Site: "LAB", URL: "https://127.0.0.1", Addresses: []string{"127.0.0.1"}, Environments: []opencmg.Environment{opencmg.AzureLab}, HTTP: r.http,
+		DB: r.db, Site: "LAB", URL: "https://127.0.0.1", Addresses: []string{"127.0.0.1"}, Environments: []opencmg.Environment{r.env}, HTTP: r.http,
 		Cloud:     func(in site.CloudSignIn) (site.Cloud, error) { return client(in) },
 		Directory: func(in site.CloudSignIn) (site.Directory, error) { return client(in) },
 		Program: &site.Program{Name: "opencmg-test", Size: int64(len(r.program)), SHA256: sum, Open: func() (io.ReadSeekCloser, error) {
@@ -329,7 +331,7 @@ func (r *rig) pfx(password string, names ...string) []byte {
 func (r *rig) azure(app adminservice.Application) *azure.Client {
 	r.t.Helper()
 	secret := must(r.db.Secret(r.t.Context(), "application/"+app.ID))(r.t)
-	return must(azure.New(azure.Config{Environment: opencmg.AzureLab, TenantID: tenantID, SubscriptionID: subscriptionID,
+	return must(azure.New(azure.Config{Environment: r.env, TenantID: tenantID, SubscriptionID: subscriptionID,
 		Credential: azure.Credential{ClientID: app.ClientID, Secret: azure.Secret(secret)}, HTTP: r.http, PollFrequency: time.Millisecond, Now: r.now}))(r.t)
 }
 
@@ -362,11 +364,29 @@ func (r *rig) messages(text string) []string {
 
 // A point is a connection point of the site that has nothing behind it.
 type point struct {
-	*adminservice.SystemClient
 	r    *rig
 	name string
 	id   string
-	cert func() *tls.Certificate
+	cert tls.Certificate
+
+	mu sync.Mutex // guards c
+	c  *adminservice.SystemClient
+}
+
+// move follows the site to where it started again.
+func (p *point) move() {
+	p.r.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := must(adminservice.NewSystemClient(adminservice.SystemConfig{URL: p.r.c.URL, Site: "LAB", SiteCA: p.r.s.SiteCA(), Certificate: func() *tls.Certificate { return &p.cert }}))(p.r.t)
+	p.r.t.Cleanup(c.Close)
+	p.c = c
+}
+
+func (p *point) client() *adminservice.SystemClient {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.c
 }
 
 // join makes a connection point that serves a gateway, or none.
@@ -375,14 +395,13 @@ func (r *rig) join(name, gateway string) *point {
 	made := do[adminservice.JoinTokenRecord](r, "POST", "JoinTokens", adminservice.JoinTokenRecord{Kind: adminservice.SystemConnectionPoint, GatewayID: gateway})
 	token := must(adminservice.ParseJoinToken(made.Token))(r.t)
 	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(r.t)
-	var cert atomic.Pointer[tls.Certificate]
-	c := must(adminservice.NewSystemClient(adminservice.SystemConfig{URL: r.c.URL, Site: token.Site, SiteCAThumbprint: token.SiteCA, Certificate: cert.Load}))(r.t)
-	r.t.Cleanup(c.Close)
+	c := must(adminservice.NewSystemClient(adminservice.SystemConfig{URL: r.c.URL, Site: token.Site, SiteCAThumbprint: token.SiteCA}))(r.t)
+	defer c.Close()
 	reply := must(c.Join(r.t.Context(), adminservice.JoinRequest{ID: token.ID, Secret: token.Secret, Kind: adminservice.SystemConnectionPoint, Name: name, Request: request(r.t, key)}))(r.t)
 	certs := must(pki.ParseCertificates([]byte(reply.Certificate)))(r.t)
-	cert.Store(&tls.Certificate{Certificate: [][]byte{certs[0].Raw}, PrivateKey: key, Leaf: certs[0]})
-	c.Close() // the next connection presents the certificate
-	return &point{SystemClient: c, r: r, name: name, id: reply.ConnectionID, cert: cert.Load}
+	p := &point{r: r, name: name, id: reply.ConnectionID, cert: tls.Certificate{Certificate: [][]byte{certs[0].Raw}, PrivateKey: key, Leaf: certs[0]}}
+	p.move()
+	return p
 }
 
 // request is a PEM certificate request.
@@ -406,14 +425,14 @@ func (p *point) report(ctx context.Context, instances ...opencmg.InstanceStatus)
 	for _, i := range instances {
 		status.Tunnels = append(status.Tunnels, opencmg.TunnelStatus{Gateway: i.Gateway, Instance: i.Instance, Connected: true})
 	}
-	return p.Report(ctx, &adminservice.SiteSystemReport{Kind: adminservice.SystemConnectionPoint, ConnectionPoint: status, Instances: instances, CertificateEnds: p.r.now().AddDate(2, 0, 0)})
+	return p.client().Report(ctx, &adminservice.SiteSystemReport{Kind: adminservice.SystemConnectionPoint, ConnectionPoint: status, Instances: instances, CertificateEnds: p.r.now().AddDate(2, 0, 0)})
 }
 
 // connect makes both app registrations and the Azure service.
 func (r *rig) connect() (serverApp adminservice.Application) {
 	r.t.Helper()
 	op := do[adminservice.Operation](r, "POST", "Applications/create", adminservice.CreateApplications{
-		Environment: opencmg.AzureLab, TenantID: tenantID, ServerName: "FcCmgServer", ClientName: "FcCmgClient",
+		Environment: r.env, TenantID: tenantID, ServerName: "FcCmgServer", ClientName: "FcCmgClient",
 		SignIn: adminservice.SignIn{ClientID: deployerID, Secret: deployerSecret},
 	})
 	done := r.finish(op)

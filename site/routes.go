@@ -76,6 +76,8 @@ func (s *Server) routeTable() []route {
 		{"GET", "Gateways/{id}", anybody, s.getGateway},
 		{"PATCH", "Gateways/{id}", infrastructure, s.changeGateway},
 		{"PUT", "Gateways/{id}/certificate", infrastructure, s.renewGatewayCertificate},
+		{"POST", "Gateways/{id}/obtainCertificate", infrastructure, s.gatewayAction(opObtain)},
+		{"POST", "Gateways/{id}/removeInstance", infrastructure, s.removeInstance},
 		{"POST", "Gateways/{id}/start", operations, s.gatewayAction(opStart)},
 		{"POST", "Gateways/{id}/stop", operations, s.gatewayAction(opStop)},
 		{"POST", "Gateways/{id}/synchronize", operations, s.gatewayAction(opSynchronize)},

@@ -63,6 +63,8 @@ type Config struct {
 	// Poll is how often the manager looks at machines that are starting;
 	// default 5 seconds. Watch is how often it looks at all; default a minute.
 	Poll, Watch time.Duration
+	// ACME is how the site reaches certification authorities.
+	ACME ACMEConfig
 	// Notify sends alerts on, for example by SMTP or to a web hook.
 	Notify []func(context.Context, adminservice.Alert) error
 	// OnStep, when set, is called after a step was recorded and before it is
@@ -72,6 +74,11 @@ type Config struct {
 	Log      *slog.Logger
 	Registry *prometheus.Registry
 	Version  string // of this program
+}
+
+// ACMEConfig says how the site reaches certification authorities.
+type ACMEConfig struct {
+	HTTP *http.Client // nil means Config.HTTP
 }
 
 // A Program is a gateway program to be run by instances.

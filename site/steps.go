@@ -51,14 +51,16 @@ func plan(kind string) []step {
 	group := step{"resource-group", 8, "make or find the resource group", (*gatewayRun).group}
 	deploy := step{"deploy", 10, "deploy network, storage account, key vault and scale set", (*gatewayRun).deploy}
 	certificate := step{"certificate", 60, "store the server certificate in the key vault", (*gatewayRun).certificate}
-	service := step{"service", 65, "upload the gateway program", (*gatewayRun).service}
-	instances := step{"instances", 80, "give every machine its number and identity", (*gatewayRun).instances}
+	// A machine waits for the program's address first, and then finds the rest.
+	service := step{"service", 75, "upload the gateway program", (*gatewayRun).service}
+	instances := step{"instances", 65, "give every machine its number and identity", (*gatewayRun).instances}
+	renewed := step{"renewed", 80, "wait until every instance uses the new certificate", (*gatewayRun).renewed}
 	wait := step{"wait", 85, "wait until every machine is healthy", (*gatewayRun).wait}
 	switch kind {
 	case opCreate:
-		return []step{check, group, deploy, certificate, service, instances, wait}
+		return []step{check, group, deploy, certificate, instances, service, wait}
 	case opConvert:
-		return []step{{"convert", 1, "turn the record into a scale set", (*gatewayRun).convert}, check, group, deploy, certificate, service, instances, wait}
+		return []step{{"convert", 1, "turn the record into a scale set", (*gatewayRun).convert}, check, group, deploy, certificate, instances, service, wait}
 	case opScale:
 		return []step{{"scale", 10, "change the number of machines", (*gatewayRun).scale}, instances, wait}
 	case opResize, opUpgrade:
@@ -68,7 +70,13 @@ func plan(kind string) []step {
 	case opStart:
 		return []step{{"start", 10, "start the machines", (*gatewayRun).start}, instances, wait}
 	case opCertificate:
-		return []step{certificate, {"renewed", 80, "wait until every instance uses the new certificate", (*gatewayRun).renewed}}
+		return []step{certificate, renewed}
+	case opObtain:
+		return []step{
+			{"account", 2, "make or find the site's account with the authority", (*gatewayRun).account},
+			{"order", 10, "order a certificate from the authority", (*gatewayRun).order},
+			certificate, renewed,
+		}
 	case opSynchronize:
 		return []step{certificate, instances, {"published", 90, "wait until every instance has the published configuration", (*gatewayRun).published}}
 	case opDelete:
@@ -213,7 +221,7 @@ const tunnelPort = 10124
 
 func (g *gatewayRun) certificate(ctx context.Context) error {
 	if g.cloud == nil {
-		return nil // it travels in the published documents of its hosts
+		return nil // its hosts have it as a file of their own
 	}
 	pfx, err := g.s.db.Secret(ctx, gatewaySecret(g.rec.ID))
 	if err != nil {
@@ -442,8 +450,8 @@ const drainTime = 2 * time.Minute
 // drain tells an instance to send its clients away, and waits until it has
 // none in flight.
 func (g *gatewayRun) drain(ctx context.Context, n int) error {
-	if !g.s.live.served(g.rec.Value.Prefix, g.s.cfg.Now()) {
-		return nil // nobody could tell it
+	if len(g.rec.Value.Machines) < 2 || !g.s.live.served(g.rec.Value.Prefix, g.s.cfg.Now()) {
+		return nil // nobody could take its clients, or nobody could tell it
 	}
 	g.say("drain", fmt.Sprintf("instance %d sends its clients away", n))
 	if err := g.s.publisher.drain(ctx, g.rec.ID, n); err != nil {

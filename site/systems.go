@@ -26,6 +26,7 @@ func (s *Server) systemRoutes(mux *http.ServeMux) {
 	mux.Handle("GET "+adminservice.DocumentsPath, s.systems(s.getDocuments))
 	mux.Handle("POST "+adminservice.ReportPath, s.systems(s.takeReport))
 	mux.Handle("POST "+adminservice.RenewPath, s.systems(s.renewSystem))
+	mux.Handle("POST "+adminservice.GatewayJoinPath, s.systems(s.joinInstance))
 }
 
 // A system is a site system that proved its certificate.

@@ -89,11 +89,16 @@ type joinTokenRecord struct {
 	Used      int       `json:"used"`
 	Expires   time.Time `json:"expires"`
 	Sources   []string  `json:"sources,omitempty"`
+
+	// Of a gateway's token: where connection points look for its hosts.
+	Hosts      []string `json:"hosts,omitempty"`
+	HTTPSPort  int      `json:"httpsPort,omitempty"`
+	TunnelPort int      `json:"tunnelPort,omitempty"`
 }
 
 func joinToken(r *record[joinTokenRecord]) adminservice.JoinTokenRecord {
 	v := r.Value
-	return adminservice.JoinTokenRecord{ID: r.ID, Version: r.Version, Kind: v.Kind, GatewayID: v.GatewayID, Uses: v.Uses, Used: v.Used, Expires: v.Expires, Sources: v.Sources}
+	return adminservice.JoinTokenRecord{ID: r.ID, Version: r.Version, Kind: v.Kind, GatewayID: v.GatewayID, Uses: v.Uses, Used: v.Used, Expires: v.Expires, Sources: v.Sources, Hosts: v.Hosts, HTTPSPort: v.HTTPSPort, TunnelPort: v.TunnelPort}
 }
 
 func (s *Server) listJoinTokens(w http.ResponseWriter, r *http.Request) error {
@@ -137,11 +142,16 @@ func (s *Server) addJoinToken(w http.ResponseWriter, r *http.Request) error {
 			return opencmg.Errorf(opencmg.Invalid, "sources: %q must be a prefix such as 192.0.2.0/24", p)
 		}
 	}
+	if err := checkJoinHosts(&in); err != nil {
+		return err
+	}
 	secret := newSecret()
 	rec := &record[joinTokenRecord]{ID: newGUID(), Value: joinTokenRecord{
 		Kind: in.Kind, Hash: hashToken(secret), GatewayID: in.GatewayID, Uses: in.Uses, Expires: s.cfg.Now().UTC().Add(time.Duration(in.Minutes) * time.Minute), Sources: in.Sources,
+		Hosts: in.Hosts, HTTPSPort: in.HTTPSPort, TunnelPort: in.TunnelPort,
 	}}
 	rec.Name = rec.ID
+	var gateway gatewayRecord
 	err := s.db.Change(r.Context(), "add join token", func(tx *sitedb.Tx) error {
 		if in.GatewayID != "" {
 			g, err := get[gatewayRecord](tx, kindGateway, in.GatewayID)
@@ -151,6 +161,7 @@ func (s *Server) addJoinToken(w http.ResponseWriter, r *http.Request) error {
 			if in.Kind == joinGateway && g.Value.Model != adminservice.ModelSelfHosted {
 				return opencmg.Errorf(opencmg.Conflict, "gatewayId: gateway %s is a %s, and hosts join a gateway of the model %s only", g.Name, g.Value.Model, adminservice.ModelSelfHosted)
 			}
+			gateway = g.Value
 		} else if in.Kind == joinGateway {
 			return opencmg.Errorf(opencmg.Invalid, "gatewayId: a gateway host joins one gateway of the model %s", adminservice.ModelSelfHosted)
 		}
@@ -163,6 +174,12 @@ func (s *Server) addJoinToken(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	out := joinToken(rec)
+	if in.Kind == joinGateway {
+		out.Token = adminservice.EncodeGatewayJoinToken(adminservice.GatewayJoinToken{
+			Gateway: gateway.Prefix, ServiceName: gateway.ServiceName, Site: s.Code(), SiteCA: string(s.SiteCAPEM()), ID: rec.ID, Secret: secret, HTTPSPort: in.HTTPSPort, TunnelPort: in.TunnelPort,
+		})
+		return answerOne(w, http.StatusCreated, rec.Version, out)
+	}
 	out.Token = adminservice.EncodeJoinToken(adminservice.JoinToken{URL: s.cfg.URL, Site: s.Code(), SiteCA: pki.Thumbprint(s.SiteCA()), ID: rec.ID, Secret: secret})
 	return answerOne(w, http.StatusCreated, rec.Version, out)
 }

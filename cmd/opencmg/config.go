@@ -112,10 +112,11 @@ type OutboundConfig = outbound.Config
 
 // serveFlags are the flags of every role.
 type serveFlags struct {
-	config     string
-	withParent bool
-	outbound   outbound.Flags // of roles that register them
-	lifeline   string         // of roles that register it
+	config        string
+	withParent    bool
+	outbound      outbound.Flags // of roles that register them
+	lifeline      string         // of roles that register it
+	joinTokenFile string         // of roles that register it
 }
 
 // parseServe reads the flags of a role's serve command; more registers those
@@ -164,12 +165,18 @@ func openRole(e *env, f serveFlags, component string, c roleConfig) (*role, erro
 	if err := loadYAML(f.config, c); err != nil {
 		return nil, err
 	}
-	if err := c.fill(); err != nil {
+	r := &role{base: filepath.Dir(f.config)}
+	var err error
+	if p, ok := c.(interface{ prepare(base string) error }); ok {
+		err = p.prepare(r.base)
+	}
+	if err == nil {
+		err = c.fill()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("configuration file %s: %w", f.config, err)
 	}
-	r := &role{base: filepath.Dir(f.config)}
 	dir, logs := c.common()
-	var err error
 	if f, ok := c.(interface{ foreignIdentity() bool }); !ok || !f.foreignIdentity() {
 		if r.identity, err = loadIdentity(r.path(dir)); err != nil {
 			return nil, err

@@ -41,9 +41,9 @@ type ConnectionPointConfig struct {
 	// Connections is the number of tunnel connections to each instance;
 	// default 2.
 	Connections int `yaml:"connections,omitempty"`
-	// Outbound is the way to the gateways; only proxy and
-	// proxyCredentialsFile count there. With a proxy, tunnels use HTTPS.
-	// connectTo counts for siteServer.
+	// Outbound is the way to the gateways and to siteServer; caFile does not
+	// count there. With a proxy, tunnels use HTTPS; siteServer is reached
+	// straight.
 	Outbound OutboundConfig `yaml:"outbound,omitempty"`
 	// ClientCertificates are offered to roles that want a certificate of an
 	// outside PKI.
@@ -142,6 +142,11 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 		Registry: registry,
 		Records:  records,
 	}
+	if len(c.Outbound.ConnectTo) > 0 {
+		if cfg.DialContext, err = c.Outbound.Dialer(log); err != nil {
+			return err
+		}
+	}
 	for _, g := range c.Gateways {
 		t := connpoint.GatewayTarget{Name: g.Name, ServiceName: g.ServiceName, Count: g.Count}
 		for _, i := range g.Instances {
@@ -156,11 +161,18 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 		}
 		cfg.ClientCertificates = append(cfg.ClientCertificates, pair)
 	}
+	// The link needs the connector, and the connector the link.
+	var link *sitelink.Link
+	if c.SiteServer != "" {
+		cfg.Join = func(ctx context.Context, q adminservice.GatewayJoinRequest) (*adminservice.GatewayJoinReply, error) {
+			return link.JoinGateway(ctx, q)
+		}
+	}
 	cp, err := connpoint.New(cfg)
 	if err != nil {
 		return err
 	}
-	link, err := r.siteLink(c.SiteServer, c.Outbound, sitelink.Config{
+	link, err = r.siteLink(c.SiteServer, c.Outbound, sitelink.Config{
 		Kind: adminservice.SystemConnectionPoint, Site: c.Site, Dir: dir, Logs: logs,
 		CheckMappings: func(b []byte) error {
 			_, err := connpoint.ParseMappings(b)

@@ -41,7 +41,7 @@ func TestExplain(t *testing.T) {
 	}
 	out := startAndWait(t, "explain", "--data-dir", dir, id)
 	last := -1
-	for _, hop := range []string{"1. gateway lab-gateway/0", "2. connection-point cp", "3. management-point "} {
+	for _, hop := range []string{"1. gateway gateway/0", "2. connection-point cp", "3. management-point "} {
 		i := strings.Index(out, hop)
 		if i <= last {
 			t.Errorf("%q is not in its place in:\n%s", hop, out)

@@ -43,8 +43,16 @@ func (c *gatewayFile) common() (string, LogConfig) { return c.IdentityDir, c.Log
 func (c *gatewayFile) foreignIdentity() bool { return c.Cloud != nil }
 
 func serveGateway(ctx context.Context, e *env, args []string) error {
-	flags, err := parseServe(e, "gateway serve", args, outboundFlags, lifelineFlag)
+	flags, err := parseServe(e, "gateway serve", args, outboundFlags, lifelineFlag, joinTokenFlag)
 	if err != nil {
+		return err
+	}
+	ctx, cancel := flags.context(ctx, e)
+	defer cancel()
+	if err := joinGateway(ctx, e, flags); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	var c gatewayFile
@@ -60,8 +68,6 @@ func serveGateway(ctx context.Context, e *env, args []string) error {
 	if err := requireDir("stateDir", c.StateDir); err != nil {
 		return err
 	}
-	ctx, cancel := flags.context(ctx, e)
-	defer cancel()
 	if err := followLifeline(ctx, cancel, flags.lifeline); err != nil {
 		return err
 	}
@@ -128,6 +134,7 @@ func (p *gatewayProcess) serveInstance(ctx context.Context) error {
 		SiteCA:            p.role.identity.siteCA,
 		TunnelCertificate: p.role.identity.pair,
 		StateDir:          p.c.StateDir,
+		DrainSettle:       p.c.DrainSettle,
 		Version:           version(),
 		Log:               p.role.log,
 		Logs:              p.logs,

@@ -160,15 +160,18 @@ func (h *cloudGateway) dial() (*tls.Conn, error) {
 	return tls.Dial("tcp", h.addr, &tls.Config{RootCAs: pool, ServerName: "gw.example.com"})
 }
 
-func ask(c *tls.Conn) error {
-	io.WriteString(c, "GET /wiki/ HTTP/1.1\r\nHost: gw.example.com\r\n\r\n")
+func ask(c *tls.Conn) error { return askFor(c, "/wiki/", "wiki") }
+
+// askFor asks for a path on an open connection.
+func askFor(c *tls.Conn, path, want string) error {
+	io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: gw.example.com\r\n\r\n")
 	res, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
 	b, _ := io.ReadAll(res.Body)
-	if string(b) != "wiki" {
+	if string(b) != want {
 		return fmt.Errorf("%s %s", res.Status, b)
 	}
 	return nil

@@ -12,7 +12,6 @@ import (
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/client"
-	"github.com/opencmg/opencmg/pki"
 )
 
 // labOptions are the lab's flags.
@@ -77,6 +76,8 @@ type labReport struct {
 	ServiceName      string            `json:"serviceName"`
 	Instances        int               `json:"instances"`
 	ConnectionPoints int               `json:"connectionPoints"`
+	Parts            []labPart         `json:"parts"`
+	Deployment       *labDeployment    `json:"deployment,omitempty"`
 	Clients          []labClientReport `json:"clients"`
 	Refusals         []labRefusal      `json:"refusals"`
 	Fault            *labFaultReport   `json:"fault,omitempty"`
@@ -101,6 +102,10 @@ func (r *labReport) judge() {
 	for _, f := range r.Refusals {
 		r.OK = r.OK && f.OK
 	}
+	for _, p := range r.Parts {
+		r.OK = r.OK && p.OK
+	}
+	r.OK = r.OK && len(r.Parts) == 5
 }
 
 func runLab(ctx context.Context, e *env, args []string) error {
@@ -152,9 +157,9 @@ func runLab(ctx context.Context, e *env, args []string) error {
 func (l *lab) show(ctx context.Context, ui *labUI) (*labReport, error) {
 	report := &labReport{
 		ServiceName: labServiceName, Instances: l.opts.instances, ConnectionPoints: l.opts.connectionPoints,
-		Clients: []labClientReport{}, Refusals: []labRefusal{},
+		Parts: []labPart{}, Clients: []labClientReport{}, Refusals: []labRefusal{},
 	}
-	ui.step("certificates, keys and configuration files")
+	ui.step("certificates and configuration files")
 	if err := l.setUp(time.Now()); err != nil {
 		return report, fmt.Errorf("set up the lab: %w", err)
 	}
@@ -165,15 +170,21 @@ func (l *lab) show(ctx context.Context, ui *labUI) (*labReport, error) {
 	if err := l.revoke(revoked, time.Now()); err != nil {
 		return report, err
 	}
-	ui.step(fmt.Sprintf("%d processes: revocation lists, Entra stand-in, management point, %d gateway instances, %d connection points",
-		len(l.processes), l.opts.instances, l.opts.connectionPoints))
-	if err := l.start(ctx, ui.progress); err != nil {
+	ui.step("the servers: revocation lists, lab cloud, site server")
+	if err := l.start(ctx, ui.progress, "crl-server", "lab-cloud", "site"); err != nil {
+		return report, err
+	}
+	if err := l.connectAdmin(); err != nil {
+		return report, err
+	}
+	if err := l.setUpSite(ctx, report, ui); err != nil {
 		return report, err
 	}
 	if err := l.describe(ctx); err != nil {
 		return report, err
 	}
-	ui.step(fmt.Sprintf("%d clients on the internet", 3*l.opts.clients))
+	ui.step(fmt.Sprintf("part 5: %d clients on the internet", 3*l.opts.clients))
+	began := time.Now()
 	clients, err := l.makeClients(ctx, ui.progress)
 	defer func() {
 		for _, c := range clients {
@@ -181,9 +192,11 @@ func (l *lab) show(ctx context.Context, ui *labUI) (*labReport, error) {
 		}
 	}()
 	if err != nil {
+		report.part(5, partClients, false, began)
 		return report, err
 	}
 	report.Clients = l.workAll(ctx, clients, ui.progress)
+	report.part(5, partClients, true, began)
 	if l.opts.fault != "" {
 		ui.step("fault: " + l.opts.fault)
 		report.Fault = l.showFault(ctx, clients, ui)
@@ -193,11 +206,5 @@ func (l *lab) show(ctx context.Context, ui *labUI) (*labReport, error) {
 	return report, err
 }
 
-// bulkToken makes a bulk registration token of the lab's site.
-func (l *lab) bulkToken(lifetime time.Duration, now time.Time) (pki.Token, error) {
-	signer, err := loadTokenSigner(l.path("site"))
-	if err != nil {
-		return pki.Token{}, err
-	}
-	return signer.Bulk(lifetime, now)
-}
+// partClients is the name of part 5.
+const partClients = "clients"

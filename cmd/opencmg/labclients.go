@@ -66,7 +66,7 @@ func (l *lab) makeClients(ctx context.Context, progress func(done, all int)) ([]
 // install is what "opencmg client install" does on a device.
 func (l *lab) install(lc *labClient, i int) error {
 	now := time.Now()
-	words := []string{"CCMHOSTNAME=" + labServiceName + opencmg.MutualAuthPrefix + string(labMPRole), "SMSSITECODE=" + labSite, "CCMALWAYSINF=1"}
+	words := []string{"CCMHOSTNAME=" + labServiceName + opencmg.MutualAuthPrefix + string(l.mpRole), "SMSSITECODE=" + labSite, "CCMALWAYSINF=1"}
 	host := client.DetectHost(context.Background())
 	host.NetBIOSName = client.NetBIOSName(strings.ToUpper(strings.ReplaceAll(lc.name, "client-", "LAB-")))
 	host.FQDN = lc.name + ".lab.opencmg.example"
@@ -76,10 +76,10 @@ func (l *lab) install(lc *labClient, i int) error {
 	}
 	lc.log = closeLog
 	cfg := client.Config{StateDir: l.path("clients", lc.name), CAFile: l.path("ca.pem"), Host: host, Log: log}
-	for n := range l.opts.instances {
-		// What a resolver with several addresses would answer, each client
-		// another one first.
-		to, err := opencmg.ParseConnectTo(labServiceName + ":443:" + l.addr.gatewayHTTPS[(i+n)%l.opts.instances])
+	// The gateway has one public address; a request that an instance took with
+	// it goes there again.
+	for range 2 {
+		to, err := opencmg.ParseConnectTo(fmt.Sprintf("%s:%d:%s", labServiceName, machineHTTPS, l.addr.frontends[machineHTTPS]))
 		if err != nil {
 			return err
 		}
@@ -100,16 +100,16 @@ func (l *lab) install(lc *labClient, i int) error {
 		}
 		// The secret stands for the certificate of a workplace-joined device.
 		cfg.Entra = client.EntraClientCredentials{
-			TokenURL: "https://" + l.addr.entra + "/" + labTenant + "/oauth2/token",
+			TokenURL: "https://" + l.addr.cloud + "/" + labTenant + "/oauth2/token",
 			DeviceID: device, Secret: client.Secret(l.devices[device]), HTTP: httpClient,
 		}
 		words = append(words, "AADTENANTID="+labTenant)
 	case client.AuthToken:
-		bulk, err := l.bulkToken(0, now)
+		bulk, err := l.bulkToken(context.Background())
 		if err != nil {
 			return err
 		}
-		words = append(words, "/regtoken:"+bulk.Raw)
+		words = append(words, "/regtoken:"+bulk.Token)
 	}
 	in, err := client.ParseInstall(words)
 	if err != nil {
@@ -206,7 +206,7 @@ func (l *lab) entraToken(ctx context.Context, options map[string]any) (string, e
 	var answer struct {
 		AccessToken string `json:"access_token"`
 	}
-	req, err := http.NewRequestWithContext(ctx, "POST", "https://"+l.addr.entra+"/lab/token", bytes.NewReader(b))
+	req, err := http.NewRequestWithContext(ctx, "POST", "https://"+l.addr.cloud+"/lab/token", bytes.NewReader(b))
 	if err != nil {
 		return "", err
 	}
@@ -224,7 +224,7 @@ func (l *lab) entraToken(ctx context.Context, options map[string]any) (string, e
 		return "", err
 	}
 	if res.StatusCode != http.StatusOK {
-		return "", opencmg.Errorf(opencmg.Unavailable, "the Entra stand-in answered %s: %s", res.Status, strings.TrimSpace(string(b)))
+		return "", opencmg.Errorf(opencmg.Unavailable, "the lab cloud answered %s: %s", res.Status, strings.TrimSpace(string(b)))
 	}
 	err = json.Unmarshal(b, &answer)
 	return answer.AccessToken, err

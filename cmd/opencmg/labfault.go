@@ -2,9 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
-	"net"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -98,9 +99,12 @@ func (l *lab) breakSomething(ctx context.Context, turn int, r *labFaultReport, u
 	case faultKillConnectionPoint:
 		victims = []*labProcess{l.process(fmt.Sprintf("connection-point-cp%d", turn%l.opts.connectionPoints+1))}
 	case faultDropTunnel:
-		n := l.relays.cut()
-		r.What += fmt.Sprintf("%d tunnel connections cut; ", n)
-		ui.say("        %d tunnel connections cut", n)
+		n, err := l.cutTunnels(ctx)
+		if err != nil {
+			return err
+		}
+		r.What += fmt.Sprintf("%d connections cut; ", n)
+		ui.say("        %d connections cut", n)
 	}
 	for _, p := range victims {
 		pid := p.pid()
@@ -142,79 +146,27 @@ func printFault(w io.Writer, r *labFaultReport) {
 	}
 }
 
-// labRelays stand between connection points and instances like a piece of
-// network, so that a tunnel can be cut without either end being told.
-type labRelays struct {
-	mu    sync.Mutex // guards conns
-	conns map[net.Conn]bool
-	lns   []net.Listener
-}
-
-// listen makes a relay to the address and returns its own.
-func (r *labRelays) listen(to string) (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+// cutTunnels has the lab cloud reset every connection that it relays, like a
+// piece of network that fails, and returns how many ends there were.
+func (l *lab) cutTunnels(ctx context.Context) (int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+l.addr.cloud+"/lab/cut", nil)
 	if err != nil {
-		return "", err
+		return 0, err
 	}
-	r.lns = append(r.lns, ln)
-	go func() {
-		for {
-			in, err := ln.Accept()
-			if err != nil {
-				return // closed
-			}
-			go r.relay(in, to)
-		}
-	}()
-	return ln.Addr().String(), nil
-}
-
-func (r *labRelays) relay(in net.Conn, to string) {
-	defer in.Close()
-	out, err := net.DialTimeout("tcp", to, 5*time.Second)
+	req.Header.Set("Authorization", "Bearer "+l.adminSecret)
+	c, err := l.httpClient()
 	if err != nil {
-		return
+		return 0, err
 	}
-	defer out.Close()
-	r.mu.Lock()
-	if r.conns == nil {
-		r.conns = map[net.Conn]bool{}
+	res, err := c.Do(req)
+	if err != nil {
+		return 0, err
 	}
-	r.conns[in], r.conns[out] = true, true
-	r.mu.Unlock()
-	var wg sync.WaitGroup
-	for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
-		wg.Go(func() {
-			io.Copy(pair[0], pair[1])
-			in.Close()
-			out.Close()
-		})
+	defer res.Body.Close()
+	var cut struct {
+		Cut int `json:"cut"`
 	}
-	wg.Wait()
-	r.mu.Lock()
-	delete(r.conns, in)
-	delete(r.conns, out)
-	r.mu.Unlock()
-}
-
-// cut resets every connection and returns how many tunnels that were.
-func (r *labRelays) cut() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for c := range r.conns {
-		if t, ok := c.(*net.TCPConn); ok {
-			t.SetLinger(0)
-		}
-		c.Close()
-	}
-	return len(r.conns) / 2
-}
-
-func (r *labRelays) close() {
-	for _, ln := range r.lns {
-		ln.Close()
-	}
-	r.cut()
+	return cut.Cut, json.NewDecoder(res.Body).Decode(&cut)
 }
 
 func medianAndMax(times []float64) (median, slowest float64) {

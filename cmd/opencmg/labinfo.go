@@ -17,16 +17,21 @@ type labInfo struct {
 	PID         int      `json:"pid"`
 	ServiceName string   `json:"serviceName"`
 	GatewayURLs []string `json:"gatewayURLs"` // one for each instance
-	CAFile      string   `json:"caFile"`      // roots of the gateways' server certificate and of the management point's
+	// PublicAddress is where the gateway's own address and port 443 are on
+	// loopback.
+	PublicAddress string `json:"publicAddress"`
+	CAFile        string `json:"caFile"` // roots of the gateways' server certificate and of the management point's
 	// MutualAuthBase and ServerAuthBase go up to and including the role ID.
-	MutualAuthBase  string        `json:"mutualAuthBase"`
-	ServerAuthBase  string        `json:"serverAuthBase"`
-	ManagementPoint string        `json:"managementPoint"` // inside URL
-	SpareClient     labKeyPair    `json:"spareClient"`     // a PKI client that is not used yet
-	BulkToken       string        `json:"bulkToken"`
-	Entra           labEntra      `json:"entra"`
-	LogDir          string        `json:"logDir"`
-	Processes       []labProcInfo `json:"processes"`
+	MutualAuthBase  string     `json:"mutualAuthBase"`
+	ServerAuthBase  string     `json:"serverAuthBase"`
+	ManagementPoint string     `json:"managementPoint"` // inside URL
+	SpareClient     labKeyPair `json:"spareClient"`     // a PKI client that is not used yet
+	BulkToken       string     `json:"bulkToken"`
+	Entra           labEntra   `json:"entra"`
+	// AdminService is where the site is administered.
+	AdminService labAdminService `json:"adminService"`
+	LogDir       string          `json:"logDir"`
+	Processes    []labProcInfo   `json:"processes"`
 }
 
 type labKeyPair struct {
@@ -38,6 +43,12 @@ type labEntra struct {
 	Issuer   string `json:"issuer"`
 	Audience string `json:"audience"`
 	Token    string `json:"token"` // for a device
+}
+
+type labAdminService struct {
+	URL       string `json:"url"`
+	CAFile    string `json:"caFile"`
+	TokenFile string `json:"tokenFile"`
 }
 
 type labProcInfo struct {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -42,6 +43,17 @@ func TestLabJSON(t *testing.T) {
 				CorrelationID string  `json:"correlationId"`
 			} `json:"steps"`
 		} `json:"clients"`
+		Parts []struct {
+			Part         int     `json:"part"`
+			Name         string  `json:"name"`
+			OK           bool    `json:"ok"`
+			Milliseconds float64 `json:"ms"`
+		} `json:"parts"`
+		Deployment struct {
+			Model        string  `json:"model"`
+			Instances    int     `json:"instances"`
+			Milliseconds float64 `json:"ms"`
+		} `json:"deployment"`
 		Refusals []struct {
 			Case          string `json:"case"`
 			Status        int    `json:"status"`
@@ -61,6 +73,14 @@ func TestLabJSON(t *testing.T) {
 	if !got.OK || got.ServiceName == "" || got.Instances != 2 || got.ConnectionPoints != 2 {
 		t.Errorf("got %s", out)
 	}
+	for i, p := range got.Parts {
+		if p.Part != i+1 || p.Name == "" || !p.OK || p.Milliseconds <= 0 {
+			t.Errorf("part %d: %+v", i+1, p)
+		}
+	}
+	if d := got.Deployment; len(got.Parts) != 5 || d.Model != "VirtualMachineScaleSet" || d.Instances != 2 || d.Milliseconds <= 0 {
+		t.Errorf("%d parts, deployment %+v", len(got.Parts), d)
+	}
 	var auths []string
 	for _, c := range got.Clients {
 		auths = append(auths, c.Auth)
@@ -72,6 +92,9 @@ func TestLabJSON(t *testing.T) {
 			steps = append(steps, s.Step)
 			if !s.OK || s.Milliseconds <= 0 {
 				t.Errorf("%s, %s: ok %v after %v ms", c.Name, s.Step, s.OK, s.Milliseconds)
+			}
+			if s.Step == "location" && !strings.Contains(s.Detail, "1 gateway,") {
+				t.Errorf("%s was told of %s", c.Name, s.Detail)
 			}
 		}
 		if d := cmp.Diff([]string{"register", "token", "policy", "location", "heartbeat", "inventory", "notification"}, steps); d != "" {

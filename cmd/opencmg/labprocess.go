@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencmg/opencmg"
@@ -33,6 +34,12 @@ type labProcess struct {
 	stdin    io.Closer // closing it ends the process
 	failed   int       // starts in a row that did not last
 	stopping bool
+
+	// foreign is a machine of the lab cloud, which starts it again when it
+	// ends; machine is its instance ID.
+	foreign    bool
+	machine    string
+	foreignPID atomic.Int64
 
 	started func() // called after each start, to tell lab.json the new pid
 	done    chan struct{}
@@ -109,6 +116,9 @@ func (p *labProcess) spawn() (wait func() error, err error) {
 
 // pid returns the process ID, which changes when the process is started again.
 func (p *labProcess) pid() int {
+	if p.foreign {
+		return int(p.foreignPID.Load())
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cmd == nil {
@@ -119,6 +129,12 @@ func (p *labProcess) pid() int {
 
 // kill ends the process without warning.
 func (p *labProcess) kill() {
+	if p.foreign {
+		if process, err := os.FindProcess(p.pid()); err == nil && p.pid() > 0 {
+			process.Kill()
+		}
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cmd != nil {

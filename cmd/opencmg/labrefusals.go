@@ -51,7 +51,7 @@ func (l *lab) proveRefusals(ctx context.Context, revoked labKeyPair) ([]labRefus
 	if err != nil {
 		return nil, err
 	}
-	bulk, err := l.bulkToken(0, time.Now())
+	bulk, err := l.bulkToken(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -67,12 +67,12 @@ func (l *lab) proveRefusals(ctx context.Context, revoked labKeyPair) ([]labRefus
 	mpList := "/SMS_MP/.sms_aut?MPLIST"
 	cases := []refusalCase{
 		{name: "revoked certificate", base: opencmg.MutualAuthPrefix, path: mpList, cert: &revokedPair, status: 401, reason: "Unauthorized"},
-		{name: "expired token", base: opencmg.ServerAuthPrefix, path: "/CCM_STS", bearer: token(map[string]any{"tenant": labTenant, "deviceId": device, "notBefore": -7200, "expiresIn": 3600}), status: 401, reason: opencmg.ReasonInvalidToken},
+		{name: "expired token", base: opencmg.ServerAuthPrefix, path: "/CCM_STS", bearer: token(map[string]any{"tenant": labTenant, "deviceId": device, "audience": labResourceURI, "notBefore": -7200, "expiresIn": 3600}), status: 401, reason: opencmg.ReasonInvalidToken},
 		{name: "wrong audience", base: opencmg.ServerAuthPrefix, path: "/CCM_STS", bearer: token(map[string]any{"tenant": labTenant, "deviceId": device, "audience": "https://graph.microsoft.com"}), status: 401, reason: opencmg.ReasonInvalidToken},
 		{name: "unknown tenant", base: opencmg.ServerAuthPrefix, path: "/CCM_STS", bearer: token(map[string]any{"tenant": other, "deviceId": device, "audience": labResourceURI}), status: 401, reason: opencmg.ReasonInvalidToken},
 		{name: "unpublished URL", base: opencmg.MutualAuthPrefix, path: "/CCM_System_WindowsAuth/request", method: "CCM_POST", cert: &pair, status: 404, reason: "Not Found"},
 		{name: "oversized body", base: opencmg.MutualAuthPrefix, path: "/ccm_system/request", method: "CCM_POST", cert: &pair, length: 17 << 20, status: 413, reason: http.StatusText(http.StatusRequestEntityTooLarge)},
-		{name: "bulk token on a policy URL", base: opencmg.ServerAuthPrefix, path: "/SMS_MP/.sms_pol?LAB00001.1_00", bearer: bulk.Raw, status: 401, reason: opencmg.ReasonInvalidToken},
+		{name: "bulk token on a policy URL", base: opencmg.ServerAuthPrefix, path: "/SMS_MP/.sms_pol?LAB00001.1_00", bearer: bulk.Token, status: 401, reason: opencmg.ReasonInvalidToken},
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask for tokens: %w", err)
@@ -106,7 +106,7 @@ func (l *lab) proveRefusal(ctx context.Context, c refusalCase, instance int) (la
 	if c.length > 0 {
 		body = io.LimitReader(zeros{}, c.length)
 	}
-	req, err := http.NewRequestWithContext(ctx, c.method, l.instanceURL(instance, c.base+string(labMPRole)+c.path), body)
+	req, err := http.NewRequestWithContext(ctx, c.method, l.instanceURL(instance, c.base+string(l.mpRole)+c.path), body)
 	if err != nil {
 		return labRefusal{}, err
 	}

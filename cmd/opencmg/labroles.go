@@ -17,20 +17,29 @@ import (
 	"github.com/opencmg/opencmg/pki"
 )
 
-// A LabCloudConfig configures the lab's stand-in for Microsoft Entra ID. The
-// lab writes it.
+// A LabCloudConfig configures the lab's stand-in for Azure and Microsoft Entra
+// ID. The lab writes it.
 type LabCloudConfig struct {
 	Listen          string            `yaml:"listen"`
 	Private         string            `yaml:"private"`
 	Certificate     string            `yaml:"certificate"`
 	Key             string            `yaml:"key"`
 	AdminSecretFile string            `yaml:"adminSecretFile"`
+	StateDir        string            `yaml:"stateDir"`
 	Tenant          string            `yaml:"tenant"`
-	ClientAppID     string            `yaml:"clientAppId"`
-	ServerAppID     string            `yaml:"serverAppId"`
-	ResourceURI     string            `yaml:"resourceUri"`
+	Subscription    string            `yaml:"subscription"`
+	DeployerID      string            `yaml:"deployerId"` // the app that an administrator signs in by
+	DeployerSecret  string            `yaml:"deployerSecret"`
 	Devices         map[string]string `yaml:"devices"` // device ID to secret
-	Log             LogConfig         `yaml:"log,omitempty"`
+	// Frontends are the loopback addresses of the first public IP address's
+	// ports.
+	Frontends map[int]string `yaml:"frontends"`
+	// MachinePrivate are the addresses of the machines' metrics and health,
+	// by instance ID.
+	MachinePrivate []string  `yaml:"machinePrivate"`
+	MachineLogs    string    `yaml:"machineLogs"`
+	Lifeline       string    `yaml:"lifeline"`
+	Log            LogConfig `yaml:"log,omitempty"`
 }
 
 func serveLabCloud(ctx context.Context, e *env, args []string) error {
@@ -56,13 +65,25 @@ func serveLabCloud(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return fmt.Errorf("adminSecretFile: %w", err)
 	}
+	stateDir := relativeTo(base, c.StateDir)
+	machines := &machineRoom{logDir: c.MachineLogs, logLevel: c.Log.Level, lifeline: c.Lifeline, private: c.MachinePrivate, programs: filepath.Join(stateDir, "programs")}
+	if err := os.MkdirAll(machines.programs, 0o700); err != nil {
+		return fmt.Errorf("stateDir: %w", err)
+	}
 	cfg := labcloud.Config{
-		BaseURL:     "https://" + c.Listen,
-		Certificate: pair,
-		Tenants:     []labcloud.Tenant{{ID: c.Tenant, Name: "Lab"}},
-		Apps:        []labcloud.App{{Tenant: c.Tenant, ID: c.ClientAppID, ResourceURI: c.ResourceURI}},
-		AdminSecret: strings.TrimSpace(string(secret)),
-		Log:         log,
+		Hosts:         labcloud.LabHosts(),
+		Certificate:   pair,
+		Tenants:       []labcloud.Tenant{{ID: c.Tenant, Name: "Lab"}},
+		Subscriptions: []labcloud.Subscription{{ID: c.Subscription, Tenant: c.Tenant, Name: "Lab"}},
+		Apps: []labcloud.App{{
+			Tenant: c.Tenant, ID: c.DeployerID, Name: "Lab administrator", Secret: c.DeployerSecret,
+			GraphRoles: []string{"Application.ReadWrite.All", "Directory.Read.All", "AppRoleAssignment.ReadWrite.All", "DelegatedPermissionGrant.ReadWrite.All"},
+		}},
+		AdminSecret:  strings.TrimSpace(string(secret)),
+		StateDir:     stateDir,
+		StartMachine: machines.start, AdoptMachine: machines.adopt,
+		Frontends: c.Frontends, RetryAfter: 5 * time.Millisecond, ProbeInterval: 50 * time.Millisecond,
+		Log: log,
 	}
 	for id, secret := range c.Devices {
 		cfg.Devices = append(cfg.Devices, labcloud.Device{Tenant: c.Tenant, ID: id, Secret: secret})

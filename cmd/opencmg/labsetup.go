@@ -5,30 +5,35 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/goccy/go-yaml"
 
 	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
+	"github.com/opencmg/opencmg/labcloud"
 	"github.com/opencmg/opencmg/pki"
 )
 
 // Names of the lab's site.
 const (
-	labSite        = "LAB"
-	labGateway     = "lab-gateway"
-	labServiceName = "gw.lab.opencmg.example"
-	labMPRole      = opencmg.RoleID("72057594037927937")
-	labTenant      = "6f3b5a0e-8d2c-4c57-9a41-2d1f0e9b7c11"
-	labClientApp   = "1d0c8f6e-3b7a-4c55-8e2d-9f4a6b1c2d33"
-	labServerApp   = "2e1d907f-4c8b-4d66-9f3e-a05b7c2d3e44"
-	labResourceURI = "api://6f3b5a0e-8d2c-4c57-9a41-2d1f0e9b7c11/opencmg"
-	crlValidity    = 7 * 24 * time.Hour
+	labSite         = "LAB"
+	labServiceName  = "gateway.lab.opencmg.example"
+	labGateway      = "gateway" // the deployment name's prefix
+	labRegion       = "westeurope"
+	labTenant       = "6f3b5a0e-8d2c-4c57-9a41-2d1f0e9b7c11"
+	labSubscription = "9a41c7d2-0b63-4f18-8e2d-57c3a1f0b6e4"
+	labDeployer     = "0b9de3c4-5f0e-4b7f-8d5e-0f6a1c2d3e4f" // the administrator's own app
+	labResourceURI  = "api://6f3b5a0e-8d2c-4c57-9a41-2d1f0e9b7c11/opencmg"
+	crlValidity     = 7 * 24 * time.Hour
 )
 
 // lab is a whole site on this machine.
@@ -38,38 +43,44 @@ type lab struct {
 	temporary bool // dir goes away with the lab
 	log       *slog.Logger
 
-	ports       portPicker
-	addr        labAddresses
-	pkiRoot     *pki.Authority // of the clients' certificates
-	pkiIssuing  *pki.Authority
-	publicCA    *pki.Authority // of the gateways' server certificate and the Entra stand-in's
-	siteFile    SiteFile
-	devices     map[string]string // Entra device ID to secret
-	adminSecret string
-	crlMu       sync.Mutex // one revocation at a time
-	publishMu   sync.Mutex // one publication at a time
+	ports          portPicker
+	addr           labAddresses
+	pkiRoot        *pki.Authority // of the clients' certificates
+	pkiIssuing     *pki.Authority
+	publicCA       *pki.Authority    // of the gateways' server certificate and of the lab cloud's
+	devices        map[string]string // Entra device ID to secret
+	adminSecret    string            // of the lab cloud
+	deployerSecret string
+	crlMu          sync.Mutex // one revocation at a time
+	lifeline       net.Listener
 
-	relays    labRelays // only with fault drop-tunnel
+	// What the parts of the set-up made.
+	admin  *adminservice.Client
+	mpRole opencmg.RoleID
+
 	processes []*labProcess
-	infoMu    sync.Mutex // guards info and its file
+	stopWatch context.CancelFunc // ends the watch over machines
+	infoMu    sync.Mutex         // guards info and its file
 	info      labInfo
 }
 
 // labAddresses are the listeners of the lab, as host:port on loopback.
 type labAddresses struct {
-	crl, entra, mp, mpFast string
-	gatewayHTTPS           []string
-	gatewayTunnel          []string
+	crl, cloud, site, mp, mpFast string
+	frontends                    map[int]string // public ports of the gateway
+	machines                     []string       // metrics and health of machines, by instance ID
+	gatewayHTTPS                 []string       // where each instance takes clients, by number
 }
 
 func (l *lab) path(parts ...string) string {
 	return filepath.Join(append([]string{l.dir}, parts...)...)
 }
 
-// setUp makes certificates, configuration files and the published
-// configuration: what an administrator prepares before anything is started.
+// setUp makes what an administrator has before the set-up begins: certificates
+// and their revocation lists, and here the configuration files of the lab's own
+// servers.
 func (l *lab) setUp(now time.Time) error {
-	for _, d := range []string{"pki", "crl", "config", "logs", "clients"} {
+	for _, d := range []string{"pki", "crl", "config", "logs", "clients", "state"} {
 		if err := os.MkdirAll(l.path(d), 0o700); err != nil {
 			return err
 		}
@@ -85,37 +96,85 @@ func (l *lab) setUp(now time.Time) error {
 		l.devices[labDeviceID(i)] = randomHex(16)
 	}
 	l.devices[labDeviceID(-1)] = randomHex(16) // of the token in lab.json
-	l.adminSecret = randomHex(32)
-	l.describeSite()
-	if err := l.publish(); err != nil {
+	l.adminSecret, l.deployerSecret = randomHex(32), randomHex(32)
+	// Machines of the lab cloud outlive it, so that they can be adopted, but
+	// not the lab.
+	var err error
+	if l.lifeline, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return err
 	}
-	// Who tries the management point from inside needs the site's CA, and has
-	// one file for both.
-	siteCA, err := os.ReadFile(l.path("site", siteCAFile))
-	if err != nil {
-		return err
-	}
-	if err := pki.WriteFile(l.path("ca.pem"), append(l.publicCA.CertificatePEM(), siteCA...), 0o644); err != nil {
-		return err
-	}
+	go l.holdLifeline()
 	return l.writeConfigs()
 }
 
-func (l *lab) pickAddresses() error {
-	list := []*string{&l.addr.crl, &l.addr.entra, &l.addr.mp, &l.addr.mpFast}
-	l.addr.gatewayHTTPS = make([]string, l.opts.instances)
-	l.addr.gatewayTunnel = make([]string, l.opts.instances)
-	for i := range l.opts.instances {
-		list = append(list, &l.addr.gatewayHTTPS[i], &l.addr.gatewayTunnel[i])
+// holdLifeline keeps the connections of machines open until the lab's process
+// ends, however it ends.
+func (l *lab) holdLifeline() {
+	for {
+		c, err := l.lifeline.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			io.Copy(io.Discard, c)
+			c.Close()
+		}()
 	}
-	for _, a := range list {
-		var err error
-		if *a, err = l.ports.pick(); err != nil {
+}
+
+// maxMachines is how many machines of the lab have metrics: a replaced one gets
+// a new instance ID.
+const maxMachines = 2 * opencmg.MaxInstances
+
+func (l *lab) pickAddresses() error {
+	pick := func(to *string) (err error) {
+		*to, err = l.ports.pick()
+		return err
+	}
+	for _, a := range []*string{&l.addr.crl, &l.addr.cloud, &l.addr.site, &l.addr.mp, &l.addr.mpFast} {
+		if err := pick(a); err != nil {
+			return err
+		}
+	}
+	l.addr.frontends = map[int]string{}
+	public := []int{machineHTTPS}
+	for n := range opencmg.MaxInstances {
+		public = append(public, machineTunnel+n)
+	}
+	for _, port := range public {
+		var a string
+		if err := pick(&a); err != nil {
+			return err
+		}
+		l.addr.frontends[port] = a
+	}
+	l.addr.machines = make([]string, maxMachines)
+	for i := range l.addr.machines {
+		if err := pick(&l.addr.machines[i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// cloudRules lead from the names of the lab's clouds to the lab cloud.
+func (l *lab) cloudRules() []string {
+	h := labcloud.LabHosts()
+	var rules []string
+	for _, host := range []string{h.Login, h.ARM, h.Graph, labGateway + "." + h.Vault, labGateway + "." + h.Blob} {
+		rules = append(rules, host+":443:"+l.addr.cloud)
+	}
+	return rules
+}
+
+// gatewayRules lead from the gateway's public name to its public ports.
+func (l *lab) gatewayRules() []string {
+	var rules []string
+	for port, a := range l.addr.frontends {
+		rules = append(rules, fmt.Sprintf("%s:%d:%s", labServiceName, port, a))
+	}
+	slices.Sort(rules)
+	return rules
 }
 
 func (l *lab) makeCertificates(now time.Time) (err error) {
@@ -146,18 +205,25 @@ func (l *lab) makeCertificates(now time.Time) (err error) {
 	}
 	// People and tools reach an instance by its address too, so the server
 	// certificate covers both.
-	server, err := certificateFor(l.publicCA, now, labServiceName, "localhost", "127.0.0.1", "::1")
+	server, err := l.publicCA.IssueKeyPair(pki.Template{
+		CommonName: labServiceName, Server: true, Key: pki.RSA2048, DNSNames: []string{labServiceName, "localhost"}, IPs: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}, now)
 	if err != nil {
 		return err
 	}
-	if err := pki.SaveKeyPair(l.path("pki", "server.pem"), l.path("pki", "server.key"), server); err != nil {
-		return err
-	}
-	entra, err := certificateFor(l.publicCA, now, "localhost", "127.0.0.1", "::1")
+	pfx, err := pki.EncodePFX(server)
 	if err != nil {
 		return err
 	}
-	return pki.SaveKeyPair(l.path("pki", "entra.pem"), l.path("pki", "entra.key"), entra)
+	if err := pki.WriteFile(l.path("pki", "server.pfx"), pfx, 0o600); err != nil {
+		return err
+	}
+	h := labcloud.LabHosts()
+	cloud, err := certificateFor(l.publicCA, now, h.Login, h.ARM, h.Graph, "*."+h.Vault, "*."+h.Blob, "localhost", "127.0.0.1", "::1")
+	if err != nil {
+		return err
+	}
+	return pki.SaveKeyPair(l.path("pki", "cloud.pem"), l.path("pki", "cloud.key"), cloud)
 }
 
 // issuingCRL is where the list is found that covers the clients' certificates.
@@ -198,146 +264,81 @@ func (l *lab) revoke(files labKeyPair, now time.Time) error {
 	return l.writeCRLs(now)
 }
 
-func (l *lab) describeSite() {
-	authority := "https://" + l.addr.entra + "/" + labTenant + "/v2.0"
-	l.siteFile = SiteFile{
-		Site:    labSite,
-		Gateway: SiteGateway{Name: labGateway, ServiceName: labServiceName, Instances: l.opts.instances},
-		Roles: []SiteRole{{
-			ID: labMPRole, Kind: opencmg.KindManagementPoint, Name: "mp", Internal: []string{"https://" + l.addr.mp}, SiteRole: true,
-		}},
-		Certificates: SiteCertificates{
-			Roots: []string{l.path("pki", "client-root.pem")}, Intermediates: []string{l.path("pki", "client-issuing.pem")},
-			RevocationLists: []SiteRevocationList{{Issuer: l.path("pki", "client-issuing.pem"), URL: l.issuingCRL()}},
-		},
-		Tenants: []SiteTenant{{
-			ID: labTenant, Name: "Lab", ClientAppID: labClientApp, ResourceURI: labResourceURI,
-			Issuers:   []string{"https://sts.windows.net/" + labTenant + "/", authority},
-			Authority: authority,
-		}},
-	}
-	for i := range l.opts.connectionPoints {
-		l.siteFile.ConnectionPoints = append(l.siteFile.ConnectionPoints, SiteConnectionPoint{Name: fmt.Sprintf("cp%d", i+1)})
-	}
-}
-
-// publish signs the site file's content; the connection points take it from
-// there.
-func (l *lab) publish() error {
-	l.publishMu.Lock()
-	defer l.publishMu.Unlock()
-	_, err := publishSite(&l.siteFile, l.dir, l.path("site"), time.Now())
-	return err
-}
-
-// writeConfigs writes a configuration file for every role, as an administrator
-// would by hand, and lists the processes.
+// writeConfigs writes the configuration files of the servers that are there
+// before the set-up begins.
 func (l *lab) writeConfigs() error {
-	outbound := OutboundConfig{CAFile: l.path("ca.pem")}
-	logs := func(name string) LogConfig { return LogConfig{Dir: l.path("logs", name), Level: l.opts.logLevel} }
-	var targets []InstanceAddressConfig
-
-	if err := pki.WriteFile(l.path("config", "entra-admin-secret"), []byte(l.adminSecret+"\n"), 0o600); err != nil {
+	if err := pki.WriteFile(l.path("config", "cloud-admin-secret"), []byte(l.adminSecret+"\n"), 0o600); err != nil {
 		return err
 	}
-	add := func(name string, words []string, private *string, config any) error {
-		var err error
-		if *private, err = l.ports.pick(); err != nil {
-			return err
-		}
-		b, err := yaml.Marshal(config)
-		if err != nil {
-			return err
-		}
-		file := l.path("config", name+".yaml")
-		if err := pki.WriteFile(file, b, 0o600); err != nil {
-			return err
-		}
-		p := &labProcess{name: name, words: words, config: file, privateURL: "http://" + *private, dir: l.path("logs"), log: l.log}
-		p.started = func() { l.saveInfo() }
-		l.processes = append(l.processes, p)
-		return nil
-	}
-
 	crl := &LabCRLConfig{Listen: l.addr.crl, Dir: l.path("crl")}
-	if err := add("crl-server", []string{"lab-crl", "serve"}, &crl.Private, crl); err != nil {
+	if err := l.addProcess("crl-server", []string{"lab-crl", "serve"}, &crl.Private, crl); err != nil {
 		return err
 	}
-	entra := &LabCloudConfig{
-		Listen: l.addr.entra, Certificate: l.path("pki", "entra.pem"), Key: l.path("pki", "entra.key"),
-		AdminSecretFile: l.path("config", "entra-admin-secret"), Tenant: labTenant,
-		ClientAppID: labClientApp, ServerAppID: labServerApp, ResourceURI: labResourceURI, Devices: l.devices, Log: logs("entra"),
+	cloud := &LabCloudConfig{
+		Listen: l.addr.cloud, Certificate: l.path("pki", "cloud.pem"), Key: l.path("pki", "cloud.key"),
+		AdminSecretFile: l.path("config", "cloud-admin-secret"), StateDir: l.path("state", "cloud"), Tenant: labTenant, Subscription: labSubscription,
+		DeployerID: labDeployer, DeployerSecret: l.deployerSecret, Devices: l.devices,
+		Frontends: l.addr.frontends, MachinePrivate: l.addr.machines, MachineLogs: l.path("logs"), Lifeline: l.lifeline.Addr().String(), Log: l.logs("lab-cloud"),
 	}
-	if err := add("entra", []string{"lab-cloud", "serve"}, &entra.Private, entra); err != nil {
+	if err := l.addProcess("lab-cloud", []string{"lab-cloud", "serve"}, &cloud.Private, cloud); err != nil {
 		return err
 	}
-	mp := &ManagementPointConfig{
-		Site: labSite, RoleID: labMPRole, IdentityDir: l.path("site", "role-"+string(labMPRole)), StateDir: l.path("state", "mp"),
-		HostName: "127.0.0.1", Listen: ManagementPointListen{HTTPS: l.addr.mp, FastChannel: l.addr.mpFast},
-		Gateways: []string{labServiceName}, Outbound: outbound, Log: logs("mp"),
+	site := &SiteServerConfig{
+		Site: labSite, DataDir: l.path("site"), Listen: l.addr.site, Environments: []opencmg.Environment{opencmg.AzureLab}, Poll: 20,
+		Outbound: OutboundConfig{CAFile: l.path("ca.pem"), ConnectTo: l.cloudRules()}, Log: l.logs("site"),
 	}
-	if err := add("mp", []string{"mp", "serve"}, &mp.Listen.Private, mp); err != nil {
+	return l.addProcess("site", []string{"site", "serve"}, &site.Private, site)
+}
+
+func (l *lab) logs(name string) LogConfig {
+	return LogConfig{Dir: l.path("logs", name), Level: l.opts.logLevel}
+}
+
+// addProcess writes the configuration of a process that is to be started.
+// private is the key for the address of its metrics and health.
+func (l *lab) addProcess(name string, words []string, private *string, config any) error {
+	var err error
+	if *private, err = l.ports.pick(); err != nil {
 		return err
 	}
-	for i := range l.opts.instances {
-		g := &GatewayConfig{
-			Gateway: labGateway, ServiceName: labServiceName, Instance: i, Site: labSite,
-			IdentityDir: l.path("site", fmt.Sprintf("gateway-%d", i)), StateDir: l.path("state", fmt.Sprintf("gateway-%d", i)),
-			ServerCertificate: ServerCertificateConfig{Certificate: l.path("pki", "server.pem"), Key: l.path("pki", "server.key")},
-			Listen:            GatewayListen{HTTPS: l.addr.gatewayHTTPS[i], Tunnel: l.addr.gatewayTunnel[i]},
-			Outbound:          outbound, Log: logs(fmt.Sprintf("gateway-%d", i)),
-		}
-		if err := add(fmt.Sprintf("gateway-%d", i), []string{"gateway", "serve"}, &g.Listen.Private, g); err != nil {
-			return err
-		}
-		target := InstanceAddressConfig{Instance: i, TCPTLS: l.addr.gatewayTunnel[i], HTTPS: l.addr.gatewayHTTPS[i]}
-		if l.opts.fault == faultDropTunnel {
-			var err error
-			if target.TCPTLS, err = l.relays.listen(target.TCPTLS); err != nil {
-				return err
-			}
-			if target.HTTPS, err = l.relays.listen(target.HTTPS); err != nil {
-				return err
-			}
-		}
-		targets = append(targets, target)
+	b, err := yaml.Marshal(config)
+	if err != nil {
+		return err
 	}
-	for _, p := range l.siteFile.ConnectionPoints {
-		c := &ConnectionPointConfig{
-			Name: p.Name, Site: labSite, IdentityDir: l.path("site", "connection-point-"+p.Name),
-			Gateways: []GatewayTargetConfig{{Name: labGateway, ServiceName: labServiceName, Count: l.opts.instances, Instances: targets}},
-			Log:      logs("connection-point-" + p.Name),
-		}
-		if l.opts.instances > 4 {
-			c.Connections = 1 // one machine carries all ends of every tunnel
-		}
-		if err := add("connection-point-"+p.Name, []string{"connection-point", "serve"}, &c.Private, c); err != nil {
-			return err
-		}
+	file := l.path("config", name+".yaml")
+	if err := pki.WriteFile(file, b, 0o600); err != nil {
+		return err
 	}
+	p := &labProcess{name: name, words: words, config: file, privateURL: "http://" + *private, dir: l.path("logs"), log: l.log}
+	p.started = func() { l.saveInfo() }
+	l.processes = append(l.processes, p)
 	return nil
 }
 
-// start starts every process and waits until all of them are ready.
-func (l *lab) start(ctx context.Context, progress func(done, all int)) error {
-	for _, p := range l.processes {
-		if err := p.start(); err != nil {
+// start starts the processes with the names and waits until they are ready.
+func (l *lab) start(ctx context.Context, progress func(done, all int), names ...string) error {
+	for _, n := range names {
+		if err := l.process(n).start(); err != nil {
 			return err
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 	defer cancel()
-	for i, p := range l.processes {
-		if err := p.ready(ctx, l.processes); err != nil {
+	for i, n := range names {
+		if err := l.process(n).ready(ctx, l.processes); err != nil {
 			return err
 		}
-		progress(i+1, len(l.processes))
+		progress(i+1, len(names))
 	}
 	return nil
 }
 
 // stop ends every process and removes what the lab made.
 func (l *lab) stop() {
+	if l.stopWatch != nil {
+		l.stopWatch()
+	}
+	// The lab cloud takes its machines with it.
 	var wg sync.WaitGroup
 	for _, p := range l.processes {
 		if p.done != nil {
@@ -345,7 +346,10 @@ func (l *lab) stop() {
 		}
 	}
 	wg.Wait()
-	l.relays.close()
+	if l.lifeline != nil {
+		l.lifeline.Close()
+	}
+	l.stopMachines()
 	os.Remove(l.path(labInfoFile))
 	if l.temporary {
 		os.RemoveAll(l.dir)
@@ -358,28 +362,25 @@ func (l *lab) describe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	signer, err := loadTokenSigner(l.path("site"))
+	bulk, err := l.bulkToken(ctx)
 	if err != nil {
 		return err
 	}
-	bulk, err := signer.Bulk(0, time.Now())
-	if err != nil {
-		return err
-	}
-	device, err := l.entraToken(ctx, map[string]any{"tenant": labTenant, "deviceId": labDeviceID(-1)})
+	device, err := l.entraToken(ctx, map[string]any{"tenant": labTenant, "deviceId": labDeviceID(-1), "audience": labResourceURI})
 	if err != nil {
 		return err
 	}
 	base := "https://" + l.addr.gatewayHTTPS[0]
 	l.infoMu.Lock()
 	l.info = labInfo{
-		PID: os.Getpid(), ServiceName: labServiceName, CAFile: l.path("ca.pem"),
-		MutualAuthBase:  base + opencmg.MutualAuthPrefix + string(labMPRole),
-		ServerAuthBase:  base + opencmg.ServerAuthPrefix + string(labMPRole),
+		PID: os.Getpid(), ServiceName: labServiceName, PublicAddress: l.addr.frontends[machineHTTPS], CAFile: l.path("ca.pem"),
+		MutualAuthBase:  base + opencmg.MutualAuthPrefix + string(l.mpRole),
+		ServerAuthBase:  base + opencmg.ServerAuthPrefix + string(l.mpRole),
 		ManagementPoint: "https://" + l.addr.mp,
 		SpareClient:     spare,
-		BulkToken:       bulk.Raw,
-		Entra:           labEntra{Issuer: "https://sts.windows.net/" + labTenant + "/", Audience: labResourceURI, Token: device},
+		BulkToken:       bulk.Token,
+		Entra:           labEntra{Issuer: "https://" + labcloud.LabHosts().STS + "/" + labTenant + "/", Audience: labResourceURI, Token: device},
+		AdminService:    labAdminService{URL: l.admin.URL, CAFile: l.path("site", siteCAFile), TokenFile: l.path("site", siteTokenFile)},
 		LogDir:          l.path("logs"),
 	}
 	for _, a := range l.addr.gatewayHTTPS {

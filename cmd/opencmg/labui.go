@@ -81,6 +81,7 @@ func (ui *labUI) report(r *labReport, err error) {
 	ui.end()
 	ui.mu.Unlock()
 	w := ui.e.stdout
+	printParts(w, r)
 	fmt.Fprintf(w, "\nClients of %s, through %d gateway instances and %d connection points\n\n", r.ServiceName, r.Instances, r.ConnectionPoints)
 	if len(r.Clients) <= 12 {
 		printClients(w, r.Clients)
@@ -106,6 +107,19 @@ func (ui *labUI) report(r *labReport, err error) {
 		fmt.Fprint(w, "\nEverything worked, and everything that must be refused was refused.\n")
 	default:
 		fmt.Fprint(w, "\nNot everything worked; see the lines marked FAILED. With --data-dir DIR the logs stay in DIR/logs.\n")
+	}
+}
+
+// printParts shows the set-up.
+func printParts(w io.Writer, r *labReport) {
+	fmt.Fprint(w, "\nThe set-up in five parts\n\n")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, p := range r.Parts {
+		fmt.Fprintf(t, "  %d\t%s\t%s\t%.1f s\n", p.Part, p.Name, okWord(p.OK), p.Milliseconds/1000)
+	}
+	t.Flush()
+	if d := r.Deployment; d != nil {
+		fmt.Fprintf(w, "\n  Part 4 deployed a scale set of %d instances in %.1f s, %.0f ms an instance.\n", d.Instances, d.Milliseconds/1000, d.Milliseconds/float64(d.Instances))
 	}
 }
 
@@ -237,14 +251,16 @@ func (l *lab) listens(name string) string {
 	switch name {
 	case "crl-server":
 		return "http://" + l.addr.crl
-	case "entra":
-		return "https://" + l.addr.entra
+	case "lab-cloud":
+		return "https://" + l.addr.cloud + ", the gateway at https://" + l.addr.frontends[machineHTTPS]
+	case "site":
+		return l.admin.URL
 	case "mp":
 		return "https://" + l.addr.mp + ", notification " + l.addr.mpFast
 	}
-	for i := range l.addr.gatewayHTTPS {
+	for i, a := range l.addr.gatewayHTTPS {
 		if name == fmt.Sprintf("gateway-%d", i) {
-			return "https://" + l.addr.gatewayHTTPS[i] + ", tunnels " + l.addr.gatewayTunnel[i]
+			return "https://" + a
 		}
 	}
 	return "nowhere: it dials out"

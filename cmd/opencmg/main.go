@@ -50,7 +50,7 @@ func commands() []command {
 		{words: "site serve", args: "[--config FILE]", summary: "run the site server: administration service and cloud service manager", run: serveSite},
 		{words: "site backup", args: "--to FILE", summary: "write a backup of the site's database while it runs", run: backUpSite},
 		{words: "site restore", args: "--from FILE --key FILE", summary: "restore a backup into an empty data directory", run: restoreSite},
-		{words: "gateway serve", args: "--config FILE", summary: "run one instance of a gateway", run: serveGateway},
+		{words: "gateway serve", args: "--config FILE [--join-token-file FILE]", summary: "run one instance of a gateway", run: serveGateway},
 		{words: "connection-point serve", args: "--config FILE", summary: "run a connection point", run: serveConnectionPoint},
 		{words: "connection-point join", args: "[--site-token-file FILE] [--name NAME] [--dir DIR]", summary: "make this host a connection point of a site", run: runConnectionPointJoin},
 		{words: "mp serve", args: "--config FILE", summary: "run a management point", run: serveManagementPoint},
@@ -64,6 +64,7 @@ func commands() []command {
 		{words: "client notify-test", args: "[flags]", summary: "measure a notification's way to this client and back", run: runClientNotifyTest},
 		{words: "version", summary: "print the version", run: runVersion},
 		{words: "lab-cloud serve", args: "--config FILE", summary: "run the lab's stand-in for Microsoft Entra ID", run: serveLabCloud, hidden: true},
+		{words: "lab-machine boot", args: "--config FILE", summary: "be a virtual machine of the lab cloud", run: bootLabMachine, hidden: true},
 		{words: "lab-crl serve", args: "--config FILE", summary: "run the lab's revocation list server", run: serveLabCRL, hidden: true},
 	}
 }

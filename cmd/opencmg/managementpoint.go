@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -78,14 +79,23 @@ type DatabaseConfig struct {
 
 // open opens the database, or the role's own in stateDir when none is named.
 func (c DatabaseConfig) open(ctx context.Context, r *role, stateDir string) (*sitedb.DB, error) {
-	if c.DSNFile != "" || c.KeyFile != "" {
-		return nil, opencmg.Errorf(opencmg.Invalid, "database: dsnFile and keyFile are not supported by this version; name the SQLite file as path")
+	cfg := sitedb.Config{Path: r.path(c.Path), KeyFile: r.path(c.KeyFile), Log: r.log}
+	switch {
+	case c.Path != "" && c.DSNFile != "":
+		return nil, opencmg.Errorf(opencmg.Invalid, "database: path and dsnFile exclude each other")
+	case c.DSNFile != "":
+		b, err := os.ReadFile(r.path(c.DSNFile))
+		if err != nil {
+			return nil, fmt.Errorf("database.dsnFile: %w", err)
+		}
+		line, _, _ := strings.Cut(string(b), "\n")
+		if cfg.DSN = strings.TrimSpace(line); cfg.DSN == "" {
+			return nil, opencmg.Errorf(opencmg.Invalid, "database.dsnFile: the first line must hold the data source name")
+		}
+	case c.Path == "":
+		cfg.Path = filepath.Join(stateDir, "site.db")
 	}
-	path := r.path(c.Path)
-	if path == "" {
-		path = filepath.Join(stateDir, "site.db")
-	}
-	db, err := sitedb.Open(ctx, sitedb.Config{Path: path, Log: r.log})
+	db, err := sitedb.Open(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}

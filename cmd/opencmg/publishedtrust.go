@@ -101,7 +101,7 @@ func (p *publishedTrust) follow(ctx context.Context, trust func(*pki.TokenVerifi
 	defer tick.Stop()
 	tried := time.Now()
 	for {
-		now := time.Now()
+		var now time.Time
 		select {
 		case <-ctx.Done():
 			return

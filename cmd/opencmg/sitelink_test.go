@@ -306,6 +306,42 @@ func TestLinkedConnectionPoint(t *testing.T) {
 	}
 }
 
+func TestManagementPointDatabase(t *testing.T) {
+	dir := t.TempDir()
+	ca, err := pki.NewAuthority("Site EXA", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := &siteKeys{authority: ca}
+	if err := keys.hostIdentity(filepath.Join(dir, "id"), "mp", opencmg.RoleURI("EXA", "7"), nil, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if keys.token, err = pki.NewTokenSigningCertificate("tokens", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	keys.hierarchy = linkedHierarchy
+	if err := keys.copyTokenKeys(filepath.Join(dir, "id")); err != nil {
+		t.Fatal(err)
+	}
+	writeTestFile(t, filepath.Join(dir, "empty.dsn"), "\n")
+	writeTestFile(t, filepath.Join(dir, "wrong.dsn"), "postgres://mp:planted@127.0.0.1:1/x\n")
+	for database, want := range map[string]string{
+		"{path: a.db, dsnFile: empty.dsn}": "path and dsnFile exclude each other",
+		"{dsnFile: missing.dsn}":           "database.dsnFile",
+		"{dsnFile: empty.dsn}":             "the first line must hold",
+		"{dsnFile: wrong.dsn}":             "database",
+		"{path: missing/a.db}":             "missing",
+	} {
+		config := filepath.Join(dir, "mp.yaml")
+		writeTestFile(t, config, "site: EXA\nroleId: 7\nidentityDir: id\nstateDir: state\nlisten: {https: off, fastChannel: off, private: off}\ndatabase: "+database+"\n")
+		p := startProgram(t, "mp", "serve", "--config", config)
+		<-p.done
+		if code := p.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(p.String(), want) || strings.Contains(p.String(), "planted") {
+			t.Errorf("%s: ended with %d and printed %s", database, code, p)
+		}
+	}
+}
+
 func TestLinkedManagementPoint(t *testing.T) {
 	l := newLinkedSite(t)
 	dir := l.joinAs("mp", "mp1", "--address", "mp1.corp.example", "--internal", "https://mp1.corp.example:8443")

@@ -11,6 +11,7 @@ package bootstrap
 import (
 	"fmt"
 	"net/url"
+	"time"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/internal/keyvault"
@@ -43,6 +44,10 @@ type Gateway struct {
 	// Cloud is set on a machine of a cloud: instance, identity and server
 	// certificate then come from there.
 	Cloud *Cloud `yaml:"cloud,omitempty"`
+	// DrainSettle is how long the load balancer may take to notice that an
+	// instance which drains is no longer healthy, e.g. 15s or 500ms; default
+	// 10s, at most 5m. The instance is not reported as drained before that.
+	DrainSettle time.Duration `yaml:"drainSettle,omitempty"`
 	// Listen holds the addresses as host:port.
 	Listen Listen `yaml:"listen,omitempty"`
 	// Outbound is the way to revocation lists, identity providers and the key
@@ -124,6 +129,9 @@ func (c *Gateway) Fill() error {
 	}
 	if c.Instance < 0 || c.Instance >= opencmg.MaxInstances {
 		return opencmg.Errorf(opencmg.Invalid, "instance: must be 0 to %d, is %d", opencmg.MaxInstances-1, c.Instance)
+	}
+	if c.DrainSettle < 0 || c.DrainSettle > 5*time.Minute {
+		return opencmg.Errorf(opencmg.Invalid, "drainSettle: must be 0s to 5m, is %v", c.DrainSettle)
 	}
 	if err := c.Outbound.Validate(); err != nil {
 		return err

@@ -256,3 +256,18 @@ func Document(files []File) (*bootstrap.Gateway, error) {
 	}
 	return nil, opencmg.Errorf(opencmg.NotFound, "custom data: there is no %s in it", BootstrapFile)
 }
+
+var scriptSum = regexp.MustCompile(`(?m)^sha256='([0-9a-f]{64})'$`)
+
+// ProgramSHA256 returns the checksum of the program that the files of a machine
+// fetch.
+func ProgramSHA256(files []File) (string, error) {
+	for _, f := range files {
+		if f.Path == FetchFile {
+			if m := scriptSum.FindStringSubmatch(f.Content); m != nil {
+				return m[1], nil
+			}
+		}
+	}
+	return "", opencmg.Errorf(opencmg.Invalid, "custom data: names no program with its SHA-256")
+}

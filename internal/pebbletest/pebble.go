@@ -42,6 +42,8 @@ type Options struct {
 	// Bindings, if set, are the external accounts that it asks for: keys in
 	// base64url by key ID.
 	Bindings map[string]string
+	// Validity of the certificates that it issues; 0 means five years.
+	Validity time.Duration
 }
 
 // A Server is a running Pebble.
@@ -79,6 +81,9 @@ func Start(t testing.TB, o Options) *Server {
 		"domainBlocklist": []string{Blocked}, "retryAfter": map[string]int{"authz": 1, "order": 1},
 		"externalAccountBindingRequired": len(o.Bindings) > 0, "externalAccountMACKeys": o.Bindings,
 	}}
+	if o.Validity > 0 {
+		config["pebble"].(map[string]any)["certificateValidityPeriod"] = int(o.Validity / time.Second)
+	}
 	b, err := json.Marshal(config)
 	if err != nil {
 		t.Fatal(err)

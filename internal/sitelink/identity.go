@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/url"
@@ -93,11 +92,8 @@ func newRequest() (*ecdsa.PrivateKey, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("make key: %w", err)
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-	if err != nil {
-		return nil, "", fmt.Errorf("make certificate request: %w", err)
-	}
-	return key, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), nil
+	request, err := requestFor(key)
+	return key, request, err
 }
 
 // pairOf checks a certificate that the site gave for a key: it must belong to

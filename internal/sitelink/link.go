@@ -119,6 +119,12 @@ func (l *Link) Run(ctx context.Context) error {
 	return nil
 }
 
+// JoinGateway asks the site about a host that wants to be an instance of a
+// gateway.
+func (l *Link) JoinGateway(ctx context.Context, r adminservice.GatewayJoinRequest) (*adminservice.GatewayJoinReply, error) {
+	return l.client.JoinGateway(ctx, r)
+}
+
 // An outage says once that something does not work, and once that it works
 // again; in between it spaces the attempts out. One goroutine owns it.
 type outage struct {

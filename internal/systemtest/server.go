@@ -16,6 +16,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -65,6 +66,11 @@ type Report struct {
 type token struct {
 	secret string
 	uses   int
+
+	// Of a gateway's token.
+	gateway   string
+	source    string         // address that it is good for; empty: any
+	instances map[string]int // by the request's public key
 }
 
 // New starts a server on loopback that ends with the test.
@@ -100,8 +106,12 @@ func (s *Server) Start() {
 		s.addr = "127.0.0.1:0"
 	}
 	ln, err := net.Listen("tcp", s.addr)
-	if err != nil {
-		s.t.Fatal(err)
+	for deadline := time.Now().Add(20 * time.Second); err != nil; ln, err = net.Listen("tcp", s.addr) {
+		// A connection of somebody else may have got the port meanwhile.
+		if time.Now().After(deadline) {
+			s.t.Fatal(err)
+		}
+		runtime.Gosched()
 	}
 	s.addr = ln.Addr().String()
 	s.URL = "https://" + s.addr
@@ -111,6 +121,9 @@ func (s *Server) Start() {
 	s.mu.Unlock()
 	go srv.ServeTLS(ln, "", "")
 }
+
+// Move makes the next Start choose another address.
+func (s *Server) Move() { s.addr = "" }
 
 // Stop drops the listener and every connection, as a killed process does.
 func (s *Server) Stop() {
@@ -130,6 +143,69 @@ func (s *Server) Token(uses int) adminservice.JoinToken {
 	id := fmt.Sprintf("token-%d", len(s.tokens)+1)
 	s.tokens[id] = &token{secret: "planted-secret-of-" + id, uses: uses}
 	return adminservice.JoinToken{URL: s.URL, Site: s.Site, SiteCA: pki.Thumbprint(s.CA.Certificate()), ID: id, Secret: s.tokens[id].secret}
+}
+
+// GatewayToken makes a join token for instances of a gateway.
+func (s *Server) GatewayToken(gateway, serviceName, source string, uses int) adminservice.GatewayJoinToken {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id := fmt.Sprintf("token-%d", len(s.tokens)+1)
+	t := &token{secret: "planted-secret-of-" + id, uses: uses, gateway: gateway, source: source, instances: map[string]int{}}
+	s.tokens[id] = t
+	return adminservice.GatewayJoinToken{Gateway: gateway, ServiceName: serviceName, Site: s.Site, SiteCA: string(s.CA.CertificatePEM()), ID: id, Secret: t.secret}
+}
+
+func (s *Server) joinGateway(w http.ResponseWriter, r *http.Request) error {
+	if _, err := s.caller(r); err != nil {
+		return err
+	}
+	var q adminservice.GatewayJoinRequest
+	if err := decode(r, &q); err != nil {
+		return err
+	}
+	refuse := func(why string) error { return answer(w, adminservice.GatewayJoinReply{Refused: why}) }
+	s.mu.Lock()
+	t := s.tokens[q.TokenID]
+	s.mu.Unlock()
+	if t == nil || t.gateway != q.Gateway || !opencmg.VerifyGatewayJoin(opencmg.GatewayJoinKey(t.secret), q.Exporter, q.Gateway, q.GatewayJoinProof) {
+		return refuse("the join token is not known")
+	}
+	if host, _, err := net.SplitHostPort(q.Address); err != nil || t.source != "" && host != t.source {
+		return refuse("the join token is not for a host at this address")
+	}
+	key, err := publicKey(q.Request)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	n, again := t.instances[string(key)]
+	if !again {
+		if n = len(t.instances); n == t.uses {
+			s.mu.Unlock()
+			return refuse("the join token is used up")
+		}
+		t.instances[string(key)] = n
+	}
+	s.mu.Unlock()
+	cert, err := s.issue(q.Request, pki.Template{CommonName: fmt.Sprintf("%s instance %d", q.Gateway, n),
+		URIs: []string{opencmg.GatewayInstanceURI(s.Site, q.Gateway, n)}, Client: true, Server: true})
+	if err != nil {
+		return err
+	}
+	return answer(w, adminservice.GatewayJoinReply{Instance: n, Certificate: cert})
+}
+
+// publicKey returns the public key of a certificate request.
+func publicKey(request string) ([]byte, error) {
+	block, _ := pem.Decode([]byte(request))
+	if block == nil {
+		return nil, opencmg.Errorf(opencmg.Invalid, "request: must be a PEM certificate request")
+	}
+	csr, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, opencmg.Errorf(opencmg.Invalid, "request: %w", err)
+	}
+	return csr.RawSubjectPublicKeyInfo, nil
 }
 
 // Set replaces the documents of a system.
@@ -191,6 +267,8 @@ func (s *Server) routes() http.Handler {
 		"GET " + adminservice.DocumentsPath: s.get,
 		"POST " + adminservice.ReportPath:   s.report,
 		"POST " + adminservice.RenewPath:    s.renew,
+
+		"POST " + adminservice.GatewayJoinPath: s.joinGateway,
 	} {
 		mux.Handle(pattern, web.Handler(nil, func(w http.ResponseWriter, r *http.Request) error {
 			s.mu.Lock()
