@@ -190,4 +190,27 @@ func TestDiscoveryProblems(t *testing.T) {
 	if svc := r.service(); svc.DiscoveredUsers != 10 {
 		t.Errorf("%+v", svc)
 	}
+	// The directory asks for two hours.
+	fault, err = r.cloud.SetFault(labFault{Kind: "status", Path: "/users/delta", Status: 429, Code: "TooManyRequests", RetryAfter: 7200})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.wait(6 * time.Minute)
+	if err := r.s.Look(t.Context(), "discovery"); err == nil || !strings.Contains(err.Error(), "TooManyRequests") {
+		t.Errorf("got %v", err)
+	}
+	if err := r.cloud.ClearFault(fault); err != nil {
+		t.Fatal(err)
+	}
+	before := r.service().LastUserDiscovery
+	r.wait(119 * time.Minute)
+	r.look("discovery")
+	if after := r.service().LastUserDiscovery; after != before || !strings.Contains(after, "TooManyRequests") {
+		t.Errorf("asked before its time: %s", after)
+	}
+	r.wait(2 * time.Minute)
+	r.look("discovery")
+	if after := r.service().LastUserDiscovery; !strings.HasPrefix(after, "delta at ") {
+		t.Errorf("after two hours: %s", after)
+	}
 }
