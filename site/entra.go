@@ -570,7 +570,11 @@ func (s *Server) listAzureServices(w http.ResponseWriter, r *http.Request) error
 	}
 	var list []adminservice.AzureService
 	for _, rec := range records {
-		list = append(list, azureService(rec))
+		v, err := s.showService(r.Context(), rec)
+		if err != nil {
+			return err
+		}
+		list = append(list, v)
 	}
 	return answerList(w, r, list)
 }
@@ -656,7 +660,7 @@ func (s *Server) changeAzureService(w http.ResponseWriter, r *http.Request) erro
 		if err := rename(&rec.Name, change.Name); err != nil {
 			return err
 		}
-		in := azureService(rec)
+		in, groups := azureService(rec), rec.Value.Groups
 		set(&in.Description, change.Description)
 		set(&in.ServerAppID, change.ServerAppID)
 		set(&in.ClientAppID, change.ClientAppID)
@@ -668,6 +672,12 @@ func (s *Server) changeAzureService(w http.ResponseWriter, r *http.Request) erro
 		if err := rec.Value.check(tx, &in); err != nil {
 			return err
 		}
+		if !slices.Equal(groups, rec.Value.Groups) {
+			// Another choice: only a full discovery finds what is missing.
+			if err := forgetDiscovery(tx, rec.ID, sitedb.DirectoryGroup); err != nil {
+				return err
+			}
+		}
 		if err := onlyServiceOfTenant(tx, rec); err != nil {
 			return err
 		}
@@ -676,7 +686,11 @@ func (s *Server) changeAzureService(w http.ResponseWriter, r *http.Request) erro
 	if err != nil {
 		return err
 	}
-	return answerOne(w, http.StatusOK, rec.Version, azureService(rec))
+	v, err := s.showService(r.Context(), rec)
+	if err != nil {
+		return err
+	}
+	return answerOne(w, http.StatusOK, rec.Version, v)
 }
 
 // onlyServiceOfTenant refuses a second Azure service for a tenant: gateways
@@ -695,7 +709,14 @@ func onlyServiceOfTenant(tx *sitedb.Tx, rec *record[azureServiceRecord]) error {
 }
 
 func (s *Server) deleteAzureService(w http.ResponseWriter, r *http.Request) error {
-	return remove[azureServiceRecord](s, w, r, kindAzureService, "Azure service", nil)
+	return remove[azureServiceRecord](s, w, r, kindAzureService, "Azure service", func(tx *sitedb.Tx, rec *record[azureServiceRecord]) error {
+		for _, kind := range []string{sitedb.DirectoryUser, sitedb.DirectoryGroup} {
+			if err := forgetDiscovery(tx, rec.ID, kind); err != nil {
+				return err
+			}
+		}
+		return tx.RemoveDirectory(rec.Value.TenantID)
+	})
 }
 
 // entraVerifier checks tokens of the site's tenants for its server

@@ -30,6 +30,7 @@ const (
 	opCreateApps  = "create-applications"
 	opRenewSecret = "renew-secret"
 	opProviders   = "register-providers"
+	opDiscover    = "discover"
 )
 
 // The states that a gateway has while an operation runs, and those it may
@@ -213,6 +214,8 @@ func (m *manager) attempt(ctx context.Context, r *run) error {
 		return m.s.performCreateApps(ctx, r)
 	case opRenewSecret:
 		return m.s.performRenewSecret(ctx, r)
+	case opDiscover:
+		return m.s.performDiscover(ctx, r)
 	case opProviders:
 		return m.s.performProviders(ctx, r)
 	}

@@ -52,6 +52,10 @@ func (s *Server) routeTable() []route {
 		{"PATCH", "AzureServices/{id}", infrastructure, s.changeAzureService},
 		{"DELETE", "AzureServices/{id}", infrastructure, s.deleteAzureService},
 
+		{"POST", "AzureServices/{id}/discover", operations, s.discoverNow},
+		{"GET", "Users", anybody, s.listUsers},
+		{"GET", "Groups", anybody, s.listGroups},
+
 		{"POST", "ServerCertificates/check", anybody, s.checkServerCertificate},
 		{"GET", "TrustedCertificates", anybody, s.listTrusted},
 		{"POST", "TrustedCertificates", infrastructure, s.addTrusted},

@@ -114,6 +114,8 @@ type Server struct {
 	publisher *publisher
 	duties    []*duty
 
+	discovering sync.Mutex // one discovery at a time
+
 	certMu sync.Mutex // guards cert
 	cert   *tls.Certificate
 

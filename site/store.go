@@ -26,6 +26,7 @@ const (
 	kindBlocked      = "blocked-certificate"
 	kindJoinToken    = "join-token"
 	kindPublished    = "published"    // by gateway: signed published configuration
+	kindDiscovery    = "discovery"    // by Azure service and kind: where it goes on
 	kindMappings     = "url-mappings" // by connection point: signed
 )
 

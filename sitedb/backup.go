@@ -69,6 +69,8 @@ var tables = []table{
 	{name: "alerts", order: "id", serial: "id", since: 2},
 	{name: "traffic", order: "gateway_id, start, width, instance, endpoint, connection_point", since: 2},
 	{name: "samples", order: "name, subject, at", since: 2},
+	{name: "directory_objects", order: "tenant_id, kind, id", since: 3},
+	{name: "directory_members", order: "tenant_id, group_id, member_id", since: 3},
 }
 
 // tablesOf returns the tables of a schema.
