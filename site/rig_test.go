@@ -111,15 +111,6 @@ func (r *rig) notify(_ context.Context, a adminservice.Alert) error {
 	return nil
 }
 
-// sent returns the alerts that were sent on since the call before.
-func (r *rig) sent() []adminservice.Alert {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	list := r.alerts
-	r.alerts = nil
-	return list
-}
-
 // nopCloser has nothing to close.
 type nopCloser struct{ io.ReadSeeker }
 
