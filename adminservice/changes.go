@@ -77,6 +77,10 @@ type RenewSecret struct {
 	SecretYears   int       `json:"secretYears,omitempty"` // 1 (default) or 2
 	Secret        string    `json:"secret,omitempty"`
 	SecretExpires time.Time `json:"secretExpires,omitzero"`
+	// SignIn is who makes the new one; without it the application does that
+	// itself, which needs the Graph permission Application.ReadWrite.OwnedBy or
+	// more.
+	SignIn SignIn `json:"signIn,omitzero"`
 }
 
 // A RegisterProviders asks to register what a gateway needs in a subscription

@@ -33,6 +33,7 @@ type applicationRecord struct {
 	Credential    string    `json:"credential,omitempty"`
 	KeyID         string    `json:"keyId,omitempty"` // of the secret in Entra
 	OldKeyID      string    `json:"oldKeyId,omitempty"`
+	RenewedBy     string    `json:"renewedBy,omitempty"` // operation that made the secret
 	SecretExpires time.Time `json:"secretExpires,omitzero"`
 	FederatedFile string    `json:"federatedTokenFile,omitempty"`
 	Imported      bool      `json:"imported"`
@@ -402,13 +403,7 @@ func (s *Server) createApplications(w http.ResponseWriter, r *http.Request) erro
 	if in.SecretYears != 1 && in.SecretYears != 2 {
 		return opencmg.Errorf(opencmg.Invalid, "secretYears: must be 1 or 2")
 	}
-	ways := 0
-	for _, given := range []bool{in.SignIn.Secret != "", in.SignIn.DeviceCode, in.SignIn.ManagedIdentity} {
-		if given {
-			ways++
-		}
-	}
-	if ways != 1 {
+	if signInWays(in.SignIn) != 1 {
 		return opencmg.Errorf(opencmg.Invalid, "signIn: choose one of secret (with clientId), deviceCode and managedIdentity")
 	}
 	op, err := s.manager.begin(r.Context(), opCreateApps, kindTenant, in.TenantID, func(tx *sitedb.Tx, op *sitedb.Operation) error {
@@ -422,6 +417,16 @@ func (s *Server) createApplications(w http.ResponseWriter, r *http.Request) erro
 		return err
 	}
 	return accepted(w, op)
+}
+
+// signInWays counts the ways to sign in that are given.
+func signInWays(in adminservice.SignIn) (n int) {
+	for _, given := range []bool{in.Secret != "", in.DeviceCode, in.ManagedIdentity} {
+		if given {
+			n++
+		}
+	}
+	return n
 }
 
 func operationSecret(id string) string { return "operation/" + id }
