@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -63,7 +64,7 @@ func (s *Server) performRenewSecret(ctx context.Context, r *run) error {
 	}
 	text, err := s.db.Secret(ctx, operationSecret(r.op.ID))
 	if errors.Is(err, opencmg.NotFound) {
-		return nil // recorded, and the request forgotten
+		return nil // done, and the request forgotten
 	}
 	if err != nil {
 		return err
@@ -72,58 +73,96 @@ func (s *Server) performRenewSecret(ctx context.Context, r *run) error {
 	if err := json.Unmarshal(text, &in); err != nil {
 		return err
 	}
-	if err := r.step(ctx, "secret", 20, "get a new secret for application "+app.Name); err != nil {
-		return err
+	if app.Value.RenewedBy != r.op.ID {
+		if app, err = s.replaceSecret(ctx, r, app, &in); err != nil {
+			return err
+		}
 	}
-	now, err := s.signInAs(ctx, app, "")
+	return s.removeOldSecret(ctx, r, app, &in)
+}
+
+// renewer is the directory as whoever makes the secret sees it.
+func (s *Server) renewer(ctx context.Context, r *run, app *record[applicationRecord], in *adminservice.RenewSecret) (Directory, error) {
+	how, err := s.signInAs(ctx, app, "")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	as := now
 	if in.SignIn != nil {
-		as = CloudSignIn{Environment: now.Environment, TenantID: now.TenantID, ClientID: in.SignIn.ClientID, Secret: in.SignIn.Secret, ManagedIdentity: in.SignIn.ManagedIdentity,
-			DeviceCode: deviceCode(in.SignIn.DeviceCode, func(msg string) { r.say("sign-in", msg) })}
+		how = CloudSignIn{
+			Environment: how.Environment, TenantID: how.TenantID, ClientID: in.SignIn.ClientID, Secret: in.SignIn.Secret, ManagedIdentity: in.SignIn.ManagedIdentity,
+			DeviceCode: deviceCode(in.SignIn.DeviceCode, func(msg string) { r.say("sign-in", msg) }),
+		}
 	}
-	dir, err := s.cfg.Directory(as)
-	if err != nil {
-		return err
+	return s.cfg.Directory(how)
+}
+
+// replaceSecret gets the new secret and records it.
+func (s *Server) replaceSecret(ctx context.Context, r *run, app *record[applicationRecord], in *adminservice.RenewSecret) (*record[applicationRecord], error) {
+	if err := r.step(ctx, "secret", 20, "get a new secret for application "+app.Name); err != nil {
+		return nil, err
 	}
 	fresh := azure.NewSecret{Value: azure.Secret(in.Secret), Expires: in.SecretExpires.UTC()}
 	if in.Secret == "" {
+		dir, err := s.renewer(ctx, r, app, in)
+		if err != nil {
+			return nil, err
+		}
 		if fresh, err = dir.RenewSecret(ctx, app.Value.ClientID, term(in.SecretYears)); err != nil {
-			return err
+			if ce, ok := errors.AsType[*opencmg.CloudError](err); ok && ce.Status == http.StatusForbidden && in.SignIn == nil {
+				err = fmt.Errorf("%w; or sign in as an administrator of the tenant (signIn), or paste a secret that was made in the portal", err)
+			}
+			return nil, err
 		}
 	} else {
 		// Given by hand: it is proved here.
-		now.Secret = in.Secret
-		cloud, err := s.cfg.Cloud(now)
+		how, err := s.signInAs(ctx, app, "")
 		if err != nil {
-			return err
+			return nil, err
+		}
+		how.Secret = in.Secret
+		cloud, err := s.cfg.Cloud(how)
+		if err != nil {
+			return nil, err
 		}
 		if err := cloud.SignIn(ctx); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := r.step(ctx, "record", 70, "record the new secret, valid until "+fresh.Expires.Format(time.DateOnly)); err != nil {
-		return err
+		return nil, err
 	}
-	old := app.Value.KeyID
-	app, err = update(ctx, s.db, kindApplication, app.ID, func(tx *sitedb.Tx, rec *record[applicationRecord]) error {
-		rec.Value.KeyID, rec.Value.SecretExpires = fresh.KeyID, fresh.Expires
-		if err := tx.PutSecret(appSecret(rec.ID), []byte(string(fresh.Value))); err != nil {
+	return update(ctx, s.db, kindApplication, app.ID, func(tx *sitedb.Tx, rec *record[applicationRecord]) error {
+		// Of a secret that was given by hand nobody knows the ID.
+		rec.Value.OldKeyID, rec.Value.KeyID, rec.Value.SecretExpires = rec.Value.KeyID, fresh.KeyID, fresh.Expires
+		rec.Value.RenewedBy = r.op.ID
+		if fresh.KeyID == "" {
+			rec.Value.OldKeyID = ""
+		}
+		return tx.PutSecret(appSecret(rec.ID), []byte(string(fresh.Value)))
+	})
+}
+
+// removeOldSecret takes the old secret away. It ends by itself; removing it
+// early is tidiness, and no reason to fail.
+func (s *Server) removeOldSecret(ctx context.Context, r *run, app *record[applicationRecord], in *adminservice.RenewSecret) error {
+	if app.Value.OldKeyID != "" && app.Value.ObjectID != "" {
+		if err := r.step(ctx, "remove", 90, "remove the old secret of application "+app.Name); err != nil {
 			return err
 		}
+		dir, err := s.renewer(ctx, r, app, in)
+		if err == nil {
+			err = dir.RemoveSecret(ctx, app.Value.ObjectID, app.Value.OldKeyID)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			r.say("remove", "the old secret could not be removed and works until its own end: "+err.Error())
+		}
+	}
+	_, err := update(ctx, s.db, kindApplication, app.ID, func(tx *sitedb.Tx, rec *record[applicationRecord]) error {
+		rec.Value.OldKeyID = ""
 		return tx.DeleteSecret(operationSecret(r.op.ID))
 	})
-	if err != nil {
-		return err
-	}
-	if old == "" || old == fresh.KeyID || app.Value.ObjectID == "" {
-		return nil
-	}
-	// The old secret ends by itself; removing it early is tidiness.
-	if err := dir.RemoveSecret(ctx, app.Value.ObjectID, old); err != nil {
-		r.say("remove", "the old secret could not be removed and works until its own end: "+err.Error())
-	}
-	return nil
+	return err
 }

@@ -33,6 +33,7 @@ type applicationRecord struct {
 	Credential    string    `json:"credential,omitempty"`
 	KeyID         string    `json:"keyId,omitempty"` // of the secret in Entra
 	OldKeyID      string    `json:"oldKeyId,omitempty"`
+	RenewedBy     string    `json:"renewedBy,omitempty"` // operation that made the secret
 	SecretExpires time.Time `json:"secretExpires,omitzero"`
 	FederatedFile string    `json:"federatedTokenFile,omitempty"`
 	Imported      bool      `json:"imported"`

@@ -247,6 +247,10 @@ func (m *manager) end(ctx context.Context, r *run, failed error) error {
 		if _, err := tx.PutOperation(r.op); err != nil {
 			return err
 		}
+		// What the administrator signed in with is not kept any longer.
+		if err := tx.DeleteSecret(operationSecret(r.op.ID)); err != nil {
+			return err
+		}
 		if r.op.SubjectKind == kindGateway {
 			if err := endGateway(tx, r, f, m.s.cfg.Now()); err != nil {
 				return err

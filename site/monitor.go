@@ -3,11 +3,14 @@ package site
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/sitedb"
 )
@@ -99,6 +102,7 @@ func (s *Server) watchThresholds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var failed []error
 	for _, rec := range gateways {
 		if rec.Value.Model == adminservice.ModelScaleSet && rec.Value.State == adminservice.StateReady {
 			s.report(ctx, s.meterStorage(ctx, rec))
@@ -114,7 +118,7 @@ func (s *Server) watchThresholds(ctx context.Context) error {
 			next       string
 		}{
 			{alertTraffic, "sent in 14 days", rec.Value.Settings.Traffic, g.EgressGB14Days, "see which endpoint sends it (traffic), or raise the threshold"},
-			{alertStorage, "stored", rec.Value.Settings.Storage, g.StorageGB, "remove content that nobody needs from the gateway, or raise the threshold"},
+			{alertStorage, "stores", rec.Value.Settings.Storage, g.StorageGB, "remove content that nobody needs from the gateway, or raise the threshold"},
 		} {
 			critical, err := s.compare(ctx, rec, t.kind, t.what, t.next, t.limit, t.gb)
 			if err != nil {
@@ -124,13 +128,13 @@ func (s *Server) watchThresholds(ctx context.Context) error {
 				s.log.Warn("the gateway is stopped because its traffic is above the critical threshold", "component", componentManager, "gateway", rec.Name)
 				if _, err := s.manager.beginOn(ctx, rec.ID, opStop, func(tx *sitedb.Tx, rec *record[gatewayRecord]) error {
 					return s.audit(ctx, tx, msgAsked, kindGateway, rec.ID, "stopped gateway %s: %.1f GB %s are above the critical threshold", rec.Value.ServiceName, t.gb, t.what)
-				}); err != nil {
-					return err
+				}); err != nil && !errors.Is(err, opencmg.Conflict) { // somebody works on it: next time
+					failed = append(failed, err)
 				}
 			}
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // meterStorage asks the cloud what is stored and what storage sent.
@@ -158,13 +162,13 @@ func (s *Server) meterStorage(ctx context.Context, rec *record[gatewayRecord]) e
 // compare raises or closes the alert of one threshold.
 func (s *Server) compare(ctx context.Context, rec *record[gatewayRecord], kind, what, next string, t *adminservice.Threshold, gb float64) (critical bool, err error) {
 	pct := 100 * gb / float64(t.GB)
-	severity := sitedb.Severity("")
+	severity, above := sitedb.Severity(""), 0
 	switch {
 	case !t.Enabled:
 	case pct >= float64(t.CriticalPct):
-		severity, critical = sitedb.SeverityCritical, true
+		severity, above, critical = sitedb.SeverityCritical, t.CriticalPct, true
 	case pct >= float64(t.WarningPct):
-		severity = sitedb.SeverityWarning
+		severity, above = sitedb.SeverityWarning, t.WarningPct
 	}
 	if severity == "" {
 		_, err := s.db.CloseAlert(ctx, kind, kindGateway, rec.ID)
@@ -172,7 +176,8 @@ func (s *Server) compare(ctx context.Context, rec *record[gatewayRecord], kind, 
 	}
 	return critical, s.raise(ctx, sitedb.Alert{
 		Kind: kind, SubjectKind: kindGateway, SubjectID: rec.ID, Severity: severity, NextStep: next,
-		Text: fmt.Sprintf("gateway %s: %.1f GB %s, %.0f %% of the threshold of %d GB", rec.Value.ServiceName, gb, what, pct, t.GB),
+		// How much it is now changes all the time, and is no news.
+		Text: fmt.Sprintf("gateway %s: what it %s is above %d %% of the threshold of %d GB", rec.Value.ServiceName, what, above, t.GB),
 	})
 }
 
@@ -202,6 +207,17 @@ func (s *Server) tell(ctx context.Context, a sitedb.Alert) error {
 // When something that ends is worth an alert, in days (design 12.2).
 var expiryDays = []int{60, 30, 14, 7, 1}
 
+// nearest is the smallest number of days in expiryDays that the time left is
+// within; 0 when it is further away.
+func nearest(left time.Duration) (days int) {
+	for _, d := range expiryDays {
+		if left <= time.Duration(d)*24*time.Hour {
+			days = d
+		}
+	}
+	return days
+}
+
 // expiries lists every credential in the path.
 func (s *Server) expiries(ctx context.Context) ([]adminservice.Expiry, error) {
 	now := s.cfg.Now()
@@ -211,10 +227,11 @@ func (s *Server) expiries(ctx context.Context) ([]adminservice.Expiry, error) {
 			return
 		}
 		e := adminservice.Expiry{ID: kind + "/" + id, Kind: kind, Name: name, Subject: subject, Ends: ends.UTC(), Days: int(ends.Sub(now).Hours() / 24), Renewal: renewal}
-		switch {
-		case e.Days <= 7:
+		switch d := nearest(ends.Sub(now)); {
+		case d == 0:
+		case d <= 7:
 			e.Severity = string(sitedb.SeverityCritical)
-		case e.Days <= expiryDays[0]:
+		default:
 			e.Severity = string(sitedb.SeverityWarning)
 		}
 		list = append(list, e)
@@ -223,6 +240,9 @@ func (s *Server) expiries(ctx context.Context) ([]adminservice.Expiry, error) {
 	add("site-ca", "site", "site CA", string(s.Code()), byHand, s.SiteCA().NotAfter)
 	add("configuration-signing", "site", "configuration-signing key", string(s.Code()), bySite, s.keys.signing.Leaf.NotAfter)
 	add("token-signing", "site", "token-signing key", string(s.Code()), bySite, s.keys.token.Leaf.NotAfter)
+	if cert, err := s.ownCertificate(); err == nil {
+		add("site-server-certificate", "site", "site server", string(s.Code()), bySite, cert.Leaf.NotAfter)
+	}
 	gateways, err := readAll[gatewayRecord](ctx, s.db, kindGateway)
 	if err != nil {
 		return nil, err
@@ -264,6 +284,15 @@ func (s *Server) expiries(ctx context.Context) ([]adminservice.Expiry, error) {
 			add("connection-point-certificate", p.ID, p.Name, "connection point", "by itself", r.CertificateEnds)
 		}
 	}
+	roles, err := readAll[roleRecord](ctx, s.db, kindRole)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range roles {
+		if r, _ := s.live.system(o.ID); r != nil {
+			add("management-point-certificate", o.ID, o.Name, "management point", "by itself", r.CertificateEnds)
+		}
+	}
 	for _, st := range s.live.all() {
 		id := fmt.Sprintf("%s/%d", st.Gateway, st.Instance)
 		if slices.ContainsFunc(gateways, func(g *record[gatewayRecord]) bool {
@@ -285,34 +314,44 @@ func (s *Server) expiries(ctx context.Context) ([]adminservice.Expiry, error) {
 }
 
 // watchExpiry raises an alert for each credential that ends soon, with a new
-// text at 60, 30, 14, 7 and 1 days, and closes it when it was renewed.
+// text at 60, 30, 14, 7 and 1 days, and closes it when the credential was
+// renewed or is gone.
 func (s *Server) watchExpiry(ctx context.Context) error {
 	list, err := s.expiries(ctx)
 	if err != nil {
 		return err
 	}
+	s.metrics.expiry.Reset()
+	there := map[string]bool{}
 	for _, e := range list {
 		s.metrics.expiry.WithLabelValues(e.Kind, e.Name).Set(float64(e.Ends.Unix()))
 		if e.Severity == "" {
-			if _, err := s.db.CloseAlert(ctx, alertExpiry, e.Kind, e.ID); err != nil {
-				return err
-			}
 			continue
 		}
-		within := expiryDays[0]
-		for _, d := range expiryDays {
-			if e.Days < d {
-				within = d
-			}
-		}
-		text := fmt.Sprintf("%s %q ends in less than %d days, at %s", e.Kind, e.Name, within, e.Ends.Format(time.RFC3339))
-		if e.Days < 0 {
+		there[e.Kind+" "+e.ID] = true
+		left := e.Ends.Sub(s.cfg.Now())
+		text := fmt.Sprintf("%s %q ends within %d days, at %s", e.Kind, e.Name, nearest(left), e.Ends.Format(time.RFC3339))
+		if left < 0 {
 			text = fmt.Sprintf("%s %q ended at %s", e.Kind, e.Name, e.Ends.Format(time.RFC3339))
 		}
 		if err := s.raise(ctx, sitedb.Alert{
 			Kind: alertExpiry, SubjectKind: e.Kind, SubjectID: e.ID, Severity: sitedb.Severity(e.Severity), Text: text, NextStep: "it is renewed " + e.Renewal,
 		}); err != nil {
 			return err
+		}
+	}
+	if s.cfg.Now().Sub(s.live.began) < stale {
+		return nil // not everybody has reported yet
+	}
+	open, _, err := s.db.Alerts(ctx, sitedb.AlertFilter{Open: true}, 0, math.MaxInt32)
+	if err != nil {
+		return err
+	}
+	for _, a := range open {
+		if a.Kind == alertExpiry && !there[a.SubjectKind+" "+a.SubjectID] {
+			if _, err := s.db.CloseAlert(ctx, a.Kind, a.SubjectKind, a.SubjectID); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -395,8 +395,9 @@ func TestLongPoll(t *testing.T) {
 	r := newRig(t)
 	app := r.connect()
 	reached, goOn := make(chan string), make(chan bool)
+	steps := 0
 	r.onStep = func(op, step string) {
-		if op == "renew-secret" {
+		if steps++; op == "renew-secret" && steps <= 2 {
 			reached <- step
 			<-goOn
 		}

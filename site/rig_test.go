@@ -111,6 +111,15 @@ func (r *rig) notify(_ context.Context, a adminservice.Alert) error {
 	return nil
 }
 
+// sent returns the alerts that were sent on since the call before.
+func (r *rig) sent() []adminservice.Alert {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := r.alerts
+	r.alerts = nil
+	return list
+}
+
 // nopCloser has nothing to close.
 type nopCloser struct{ io.ReadSeeker }
 
@@ -314,7 +323,12 @@ func (r *rig) describe(id string) string {
 // pfx is a server certificate as an administrator has it.
 func (r *rig) pfx(password string, names ...string) []byte {
 	r.t.Helper()
-	pair := must(r.ca.IssueKeyPair(pki.Template{CommonName: names[0], Server: true, DNSNames: names, Key: pki.RSA2048}, time.Now()))(r.t)
+	return r.pfxUntil(time.Time{}, password, names...)
+}
+
+func (r *rig) pfxUntil(ends time.Time, password string, names ...string) []byte {
+	r.t.Helper()
+	pair := must(r.ca.IssueKeyPair(pki.Template{CommonName: names[0], Server: true, DNSNames: names, Key: pki.RSA2048, NotAfter: ends}, time.Now()))(r.t)
 	return must(pkcs12.Modern.Encode(pair.PrivateKey, pair.Leaf, []*x509.Certificate{r.ca.Certificate()}, password))(r.t)
 }
 
@@ -383,12 +397,17 @@ func (p *point) client() *adminservice.SystemClient {
 // join makes a connection point that serves a gateway, or none.
 func (r *rig) join(name, gateway string) *point {
 	r.t.Helper()
-	made := do[adminservice.JoinTokenRecord](r, "POST", "JoinTokens", adminservice.JoinTokenRecord{Kind: adminservice.SystemConnectionPoint, GatewayID: gateway})
+	return r.system(adminservice.SystemConnectionPoint, name, gateway)
+}
+
+func (r *rig) system(kind, name, gateway string) *point {
+	r.t.Helper()
+	made := do[adminservice.JoinTokenRecord](r, "POST", "JoinTokens", adminservice.JoinTokenRecord{Kind: kind, GatewayID: gateway})
 	token := must(adminservice.ParseJoinToken(made.Token))(r.t)
 	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(r.t)
 	c := must(adminservice.NewSystemClient(adminservice.SystemConfig{URL: r.c.URL, Site: token.Site, SiteCAThumbprint: token.SiteCA}))(r.t)
 	defer c.Close()
-	reply := must(c.Join(r.t.Context(), adminservice.JoinRequest{ID: token.ID, Secret: token.Secret, Kind: adminservice.SystemConnectionPoint, Name: name, Request: request(r.t, key)}))(r.t)
+	reply := must(c.Join(r.t.Context(), adminservice.JoinRequest{ID: token.ID, Secret: token.Secret, Kind: kind, Name: name, Request: request(r.t, key), Internal: "https://mp.corp.example"}))(r.t)
 	certs := must(pki.ParseCertificates([]byte(reply.Certificate)))(r.t)
 	p := &point{r: r, name: name, id: reply.ConnectionID, cert: tls.Certificate{Certificate: [][]byte{certs[0].Raw}, PrivateKey: key, Leaf: certs[0]}}
 	p.move()

@@ -228,20 +228,23 @@ const (
 // site systems may have them, tokens need none.
 func (s *Server) tlsConfig() *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"h2", "http/1.1"},
-		ClientAuth: tls.RequestClientCert,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			s.certMu.Lock()
-			defer s.certMu.Unlock()
-			if now := s.cfg.Now(); s.cert == nil || s.cert.Leaf.NotAfter.Sub(now) < identityRenew {
-				cert, err := s.keys.serverCertificate(s.cfg.Addresses, now)
-				if err != nil {
-					return nil, err
-				}
-				s.cert = &cert
-			}
-			return s.cert, nil
-		},
+		MinVersion:     tls.VersionTLS12,
+		NextProtos:     []string{"h2", "http/1.1"},
+		ClientAuth:     tls.RequestClientCert,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.ownCertificate() },
 	}
+}
+
+// ownCertificate is the site server's, made anew when it is about to end.
+func (s *Server) ownCertificate() (*tls.Certificate, error) {
+	s.certMu.Lock()
+	defer s.certMu.Unlock()
+	if now := s.cfg.Now(); s.cert == nil || s.cert.Leaf.NotAfter.Sub(now) < identityRenew {
+		cert, err := s.keys.serverCertificate(s.cfg.Addresses, now)
+		if err != nil {
+			return nil, err
+		}
+		s.cert = &cert
+	}
+	return s.cert, nil
 }

@@ -302,7 +302,7 @@ type labCloudState struct {
 }
 
 // findMachines lists the gateway's instances among the lab's processes, by
-// instance number, and follows what becomes of them.
+// instance number.
 func (l *lab) findMachines(ctx context.Context, gateway string) error {
 	g, err := adminservice.Get[adminservice.Gateway](ctx, l.admin, "Gateways/"+gateway)
 	if err != nil {
@@ -325,9 +325,6 @@ func (l *lab) findMachines(ctx context.Context, gateway string) error {
 			l.processes = append(l.processes, p)
 		}
 	}
-	watching, stop := context.WithCancel(context.Background())
-	l.stopWatch = stop
-	go l.watchMachines(watching)
 	return nil
 }
 

@@ -387,6 +387,10 @@ func (l *lab) describe(ctx context.Context) error {
 		l.info.GatewayURLs = append(l.info.GatewayURLs, "https://"+a)
 	}
 	l.infoMu.Unlock()
+	// The list of processes is complete from here on.
+	watching, stop := context.WithCancel(context.Background())
+	l.stopWatch = stop
+	go l.watchMachines(watching)
 	return l.saveInfo()
 }
 
