@@ -62,7 +62,8 @@ type InstanceStatus struct {
 	CertificateEnds time.Time `json:"certificateEnds,omitzero"`
 	TunnelCertEnds  time.Time `json:"tunnelCertificateEnds,omitzero"`
 	// Draining says that the site asked the instance to send its clients away;
-	// Drained, that none of them has a request in flight any more.
+	// Drained, that the load balancer had the time to notice, none of them is
+	// connected any more, and the instance can be taken away.
 	Draining    bool    `json:"draining,omitempty"`
 	Drained     bool    `json:"drained,omitempty"`
 	Connections int64   `json:"connections"` // of clients, now

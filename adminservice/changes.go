@@ -74,13 +74,12 @@ type NewBulkToken struct {
 // A RenewSecret asks for a new secret of a server application (POST
 // Applications/{id}/renewSecret). The new secret may be given instead of made.
 type RenewSecret struct {
-	SecretYears   int       `json:"secretYears,omitempty"` // 1 (default) or 2
+	SecretYears int `json:"secretYears,omitempty"` // 1 (default) or 2
+	// SignIn is who makes it; without it the application itself, which Entra
+	// allows only to an application that owns itself.
+	SignIn        *SignIn   `json:"signIn,omitempty"`
 	Secret        string    `json:"secret,omitempty"`
 	SecretExpires time.Time `json:"secretExpires,omitzero"`
-	// SignIn is who makes the new one; without it the application does that
-	// itself, which needs the Graph permission Application.ReadWrite.OwnedBy or
-	// more.
-	SignIn SignIn `json:"signIn,omitzero"`
 }
 
 // A RegisterProviders asks to register what a gateway needs in a subscription

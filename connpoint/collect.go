@@ -19,8 +19,8 @@ import (
 const (
 	collectEvery = 5 * time.Second
 	collectSoon  = time.Second // while the instance drains and somebody waits for it
-	maxStatus    = 4 << 20  // bytes of an instance's status
-	maxLogLine   = 64 << 10 // bytes of one line of its log
+	maxStatus    = 4 << 20     // bytes of an instance's status
+	maxLogLine   = 64 << 10    // bytes of one line of its log
 	// maxLogLines bounds the lines that wait for the next report.
 	maxLogLines = 1000
 )

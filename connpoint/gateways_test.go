@@ -313,3 +313,34 @@ func TestInstancesAreCollected(t *testing.T) {
 	l.instances[0].mu.Unlock()
 	l.log.wait("instance did not tell its status")
 }
+
+// TestDrainingInstanceIsNews: whoever waits until an instance is drained hears
+// of every step.
+func TestDrainingInstanceIsNews(t *testing.T) {
+	says := func(in *instance, st opencmg.InstanceStatus) {
+		b, err := json.Marshal(st)
+		if err != nil {
+			t.Error(err)
+		}
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		in.report = string(b)
+	}
+	l := newLab(t, 1, nil, func(l *lab) {
+		l.cfg.CollectInstances = true
+		says(l.instances[0], opencmg.InstanceStatus{Draining: true})
+	})
+	in := l.instances[0]
+	in.tunnel()
+	for _, want := range []opencmg.InstanceStatus{
+		{Gateway: gateway, Draining: true}, {Gateway: gateway, Draining: true, Drained: true}, {Gateway: gateway},
+	} {
+		says(in, want)
+		for {
+			receive(t, l.conn.Changes(), "news of the instance")
+			if got := l.conn.Report().Instances; len(got) == 1 && cmp.Equal(got[0], want) {
+				break
+			}
+		}
+	}
+}

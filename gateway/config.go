@@ -161,7 +161,7 @@ func (s *Server) check(jws []byte) (*opencmg.PublishedConfiguration, error) {
 func (s *Server) use(n *snapshot) {
 	s.snap.Store(n)
 	s.metrics.configVersion.Set(float64(n.version()))
-	s.leave.follow(s, n)
+	s.followDrain(n)
 	s.roster.registered(n)
 	if len(n.blocked) > 0 {
 		s.interruptAll(causeBlocked, func(w *watch, p phase) bool {

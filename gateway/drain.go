@@ -38,8 +38,8 @@ func (s *Server) leaving() bool { return s.leave.since.Load() != 0 }
 // parting reports whether clients should take their next request elsewhere.
 func (s *Server) parting() bool { return s.leaving() || s.draining.Load() }
 
-// follow takes over what a configuration says about this instance.
-func (l *leave) follow(s *Server, n *snapshot) {
+// followDrain takes over what a configuration says about this instance.
+func (s *Server) followDrain(n *snapshot) {
 	want := slices.Contains(n.cfg.Drain, s.cfg.Instance)
 	if want == s.leaving() {
 		return
@@ -48,9 +48,9 @@ func (l *leave) follow(s *Server, n *snapshot) {
 	if want {
 		now = max(1, time.Since(s.began).Milliseconds())
 	}
-	l.since.Store(now)
+	s.leave.since.Store(now)
 	select {
-	case l.changed <- struct{}{}:
+	case s.leave.changed <- struct{}{}:
 	default:
 	}
 	if want {
@@ -196,7 +196,7 @@ func (s *Server) rotateHTTP2() {
 	}
 	s.http2 = s.newHTTP2(conns.addr)
 	s.serveHTTP2Conns()
-	s.wg.Go(func() { shutdownHTTP2(s.ctx, s, old) })
+	s.wg.Go(func() { s.shutdownHTTP2(s.ctx, old) })
 }
 
 // serveHTTP2Conns starts the present HTTP/2 server. s.http2mu is held.

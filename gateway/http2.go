@@ -380,10 +380,10 @@ func (s *Server) closeHTTP2(ctx context.Context) {
 	s.http2mu.Lock()
 	srv := s.http2
 	s.http2mu.Unlock()
-	shutdownHTTP2(ctx, s, srv)
+	s.shutdownHTTP2(ctx, srv)
 }
 
-func shutdownHTTP2(ctx context.Context, s *Server, srv *http.Server) {
+func (s *Server) shutdownHTTP2(ctx context.Context, srv *http.Server) {
 	if err := srv.Shutdown(ctx); err != nil && ctx.Err() == nil {
 		s.log.Debug("HTTP/2 shutdown", "component", componentService, "err", err)
 	}

@@ -366,24 +366,16 @@ func (s *Server) renewCertificates(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// alertRenewal raises or closes the alert about a gateway's renewal.
-func (s *Server) alertRenewal(ctx context.Context, id string) error {
-	rec, err := read[gatewayRecord](ctx, s.db, kindGateway, id)
-	if err != nil {
-		return err
-	}
-	v := &rec.Value
-	if v.Renewal.Problem == "" {
-		_, err := s.db.CloseAlert(ctx, alertRenewal, kindGateway, id)
-		return err
-	}
+// renewalAlert is the alert about a renewal that failed.
+func renewalAlert(g *record[gatewayRecord], now time.Time) sitedb.Alert {
+	v := &g.Value
 	severity := sitedb.SeverityWarning
-	if v.Renewal.Temporary || v.CertificateEnds.Sub(s.cfg.Now()) < 7*24*time.Hour {
+	if v.Renewal.Temporary || v.CertificateEnds.Sub(now) < 7*24*time.Hour {
 		severity = sitedb.SeverityCritical
 	}
-	return s.raise(ctx, sitedb.Alert{
-		Kind: alertRenewal, SubjectKind: kindGateway, SubjectID: id, Severity: severity,
+	return sitedb.Alert{
+		Kind: alertRenewal, SubjectKind: kindGateway, SubjectID: g.ID, Severity: severity,
 		Text:     fmt.Sprintf("gateway %s got no certificate: %s", v.ServiceName, v.Renewal.Problem),
 		NextStep: "put right what it says; it is tried again by itself, and at once by obtainCertificate",
-	})
+	}
 }

@@ -27,8 +27,13 @@ func (s *Server) renewSecret(w http.ResponseWriter, r *http.Request) error {
 	if in.Secret != "" && !in.SecretExpires.After(s.cfg.Now()) {
 		return opencmg.Errorf(opencmg.Invalid, "secretExpires: give the date on which the new secret ends, as Entra shows it")
 	}
-	if ways := signInWays(in.SignIn); ways > 1 || ways == 1 && in.Secret != "" {
-		return opencmg.Errorf(opencmg.Invalid, "signIn: choose one of secret (with clientId), deviceCode and managedIdentity; a secret that was made elsewhere needs none")
+	if in.SignIn != nil {
+		if in.Secret != "" {
+			return opencmg.Errorf(opencmg.Invalid, "secret and signIn: give the new secret, or who makes one")
+		}
+		if err := checkSignIn(in.SignIn); err != nil {
+			return err
+		}
 	}
 	op, err := s.manager.begin(r.Context(), opRenewSecret, kindApplication, r.PathValue("id"), func(tx *sitedb.Tx, op *sitedb.Operation) error {
 		app, err := get[applicationRecord](tx, kindApplication, r.PathValue("id"))
@@ -82,7 +87,7 @@ func (s *Server) renewer(ctx context.Context, r *run, app *record[applicationRec
 	if err != nil {
 		return nil, err
 	}
-	if signInWays(in.SignIn) > 0 {
+	if in.SignIn != nil {
 		how = CloudSignIn{
 			Environment: how.Environment, TenantID: how.TenantID, ClientID: in.SignIn.ClientID, Secret: in.SignIn.Secret, ManagedIdentity: in.SignIn.ManagedIdentity,
 			DeviceCode: deviceCode(in.SignIn.DeviceCode, func(msg string) { r.say("sign-in", msg) }),
@@ -103,7 +108,7 @@ func (s *Server) replaceSecret(ctx context.Context, r *run, app *record[applicat
 			return nil, err
 		}
 		if fresh, err = dir.RenewSecret(ctx, app.Value.ClientID, term(in.SecretYears)); err != nil {
-			if ce, ok := errors.AsType[*opencmg.CloudError](err); ok && ce.Status == http.StatusForbidden && signInWays(in.SignIn) == 0 {
+			if ce, ok := errors.AsType[*opencmg.CloudError](err); ok && ce.Status == http.StatusForbidden && in.SignIn == nil {
 				err = fmt.Errorf("%w; or sign in as an administrator of the tenant (signIn), or paste a secret that was made in the portal", err)
 			}
 			return nil, err

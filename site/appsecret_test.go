@@ -71,7 +71,7 @@ func TestRenewSecret(t *testing.T) {
 			select {}
 		}
 	}
-	op = do[adminservice.Operation](r, "POST", "Applications/"+app.ID+"/renewSecret", adminservice.RenewSecret{SecretYears: 2, SignIn: adminservice.SignIn{ClientID: deployerID, Secret: deployerSecret}})
+	op = do[adminservice.Operation](r, "POST", "Applications/"+app.ID+"/renewSecret", adminservice.RenewSecret{SecretYears: 2, SignIn: &adminservice.SignIn{ClientID: deployerID, Secret: deployerSecret}})
 	for _, want := range []string{"record", "remove"} {
 		step := <-at
 		recorded := r.secret("application/" + app.ID)
@@ -102,8 +102,8 @@ func TestRenewSecret(t *testing.T) {
 	for says, in := range map[string]adminservice.RenewSecret{
 		"1 or 2":        {SecretYears: 3},
 		"secretExpires": {Secret: "x"},
-		"choose one of": {SignIn: adminservice.SignIn{Secret: "x", DeviceCode: true}},
-		"needs none":    {Secret: "x", SecretExpires: r.now().AddDate(1, 0, 0), SignIn: adminservice.SignIn{DeviceCode: true}},
+		"choose one of": {SignIn: &adminservice.SignIn{Secret: "x", DeviceCode: true}},
+		"who makes one": {Secret: "x", SecretExpires: r.now().AddDate(1, 0, 0), SignIn: &adminservice.SignIn{DeviceCode: true}},
 	} {
 		if err := r.c.Do(t.Context(), "POST", "Applications/"+app.ID+"/renewSecret", in, nil); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("got %v, want %q", err, says)

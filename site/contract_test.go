@@ -29,9 +29,6 @@ func (c *contract) CloseIdleConnections() {
 	c.next.(interface{ CloseIdleConnections() }).CloseIdleConnections()
 }
 
-// answered notes the operations that answered well in some test.
-var answered sync.Map
-
 // A describedOperation is an operation of openapi.yaml.
 type describedOperation struct {
 	key       string // such as GET Gateways/{id}
@@ -152,11 +149,8 @@ func (c *contract) check(d *describedOperation, r *http.Request, res *http.Respo
 			return
 		}
 	}
-	if res.StatusCode < 400 {
-		answered.Store(d.key, true)
-		if d.request != nil {
-			valid(c.t, d.request, what+": request", sent)
-		}
+	if res.StatusCode < 400 && d.request != nil {
+		valid(c.t, d.request, what+": request", sent)
 	}
 	media := res.Header.Get("Content-Type")
 	if len(contents) == 0 {

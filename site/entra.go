@@ -403,8 +403,8 @@ func (s *Server) createApplications(w http.ResponseWriter, r *http.Request) erro
 	if in.SecretYears != 1 && in.SecretYears != 2 {
 		return opencmg.Errorf(opencmg.Invalid, "secretYears: must be 1 or 2")
 	}
-	if signInWays(in.SignIn) != 1 {
-		return opencmg.Errorf(opencmg.Invalid, "signIn: choose one of secret (with clientId), deviceCode and managedIdentity")
+	if err := checkSignIn(&in.SignIn); err != nil {
+		return err
 	}
 	op, err := s.manager.begin(r.Context(), opCreateApps, kindTenant, in.TenantID, func(tx *sitedb.Tx, op *sitedb.Operation) error {
 		// The request holds the administrator's secret, so it is kept as one.
@@ -419,14 +419,18 @@ func (s *Server) createApplications(w http.ResponseWriter, r *http.Request) erro
 	return accepted(w, op)
 }
 
-// signInWays counts the ways to sign in that are given.
-func signInWays(in adminservice.SignIn) (n int) {
+// checkSignIn wants one way to sign in.
+func checkSignIn(in *adminservice.SignIn) error {
+	ways := 0
 	for _, given := range []bool{in.Secret != "", in.DeviceCode, in.ManagedIdentity} {
 		if given {
-			n++
+			ways++
 		}
 	}
-	return n
+	if ways != 1 || in.Secret != "" && in.ClientID == "" {
+		return opencmg.Errorf(opencmg.Invalid, "signIn: choose one of secret (with clientId), deviceCode and managedIdentity")
+	}
+	return nil
 }
 
 func operationSecret(id string) string { return "operation/" + id }

@@ -350,6 +350,9 @@ func (s *Server) checkServerCertificate(w http.ResponseWriter, r *http.Request) 
 	if err := decodeBody(r, &in); err != nil {
 		return err
 	}
+	if len(in.PFX) == 0 {
+		return opencmg.Errorf(opencmg.Invalid, "pfx: upload the server authentication certificate with its private key as PFX")
+	}
 	info, checks, err := pki.InspectServerCertificate(in.PFX, []byte(in.Password), pki.ServerCertificateOptions{ServiceName: in.ServiceName, Now: s.cfg.Now()})
 	if err != nil {
 		return err

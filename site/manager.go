@@ -129,7 +129,11 @@ type run struct {
 	s      *Server
 	op     sitedb.Operation
 	result json.RawMessage
-	ctx    context.Context // of the operation, for say
+
+	// An alert that the end of the operation raised.
+	alert       sitedb.Alert
+	alertChange sitedb.AlertChange
+	ctx         context.Context // of the operation, for say
 }
 
 // say adds a line to the operation's log.
@@ -254,8 +258,8 @@ func (m *manager) end(ctx context.Context, r *run, failed error) error {
 		}
 		return tx.AddStatusMessage(msg)
 	})
-	if err == nil && r.op.Kind == opObtain {
-		m.s.report(ctx, m.s.alertRenewal(ctx, r.op.SubjectID))
+	if err == nil && r.alertChange != "" && r.alertChange != sitedb.AlertUnchanged {
+		m.s.report(ctx, m.s.tell(ctx, r.alert))
 	}
 	if err == nil && failed == nil {
 		m.s.log.Info("operation completed", "component", componentManager, "operation", r.op.ID, "kind", r.op.Kind)
@@ -277,6 +281,9 @@ func endGateway(tx *sitedb.Tx, r *run, f failure, now time.Time) error {
 		// The gateway works on with what it has.
 		g.Value.State = adminservice.StateReady
 		g.Value.Renewal.failed(f.Problem, now)
+		if r.alert, r.alertChange, err = tx.RaiseAlert(renewalAlert(g, now)); err != nil {
+			return err
+		}
 	case f.Problem != "":
 		g.Value.State, g.Value.Error, g.Value.CloudError = adminservice.StateError, f.Problem, f.CloudError
 		return g.put(tx, kindGateway) // the operation stays, for retry
@@ -298,6 +305,11 @@ func endGateway(tx *sitedb.Tx, r *run, f failure, now time.Time) error {
 		g.Value.State = adminservice.StateStopped
 	default:
 		g.Value.State = adminservice.StateReady
+	}
+	if f.Problem == "" && (r.op.Kind == opObtain || r.op.Kind == opCertificate) {
+		if _, err := tx.CloseAlert(alertRenewal, kindGateway, g.ID); err != nil {
+			return err
+		}
 	}
 	g.Value.Error, g.Value.CloudError, g.Value.Operation = "", nil, ""
 	return g.put(tx, kindGateway)

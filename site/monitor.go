@@ -187,13 +187,18 @@ func (s *Server) raise(ctx context.Context, a sitedb.Alert) error {
 	if err != nil || change == sitedb.AlertUnchanged {
 		return err
 	}
-	s.log.Warn("alert", "component", componentManager, "alert", stored.ID, "kind", a.Kind, "severity", string(a.Severity), "text", a.Text, "next", a.NextStep)
-	err = s.db.AddStatusMessage(ctx, sitedb.StatusMessage{
+	return s.tell(ctx, stored)
+}
+
+// tell passes a new or changed alert on.
+func (s *Server) tell(ctx context.Context, a sitedb.Alert) error {
+	s.log.Warn("alert", "component", componentManager, "alert", a.ID, "kind", a.Kind, "severity", string(a.Severity), "text", a.Text, "next", a.NextStep)
+	err := s.db.AddStatusMessage(ctx, sitedb.StatusMessage{
 		Component: componentManager, Severity: sitedb.SeverityWarning, MessageID: msgAlert, SubjectKind: a.SubjectKind, SubjectID: a.SubjectID, Text: a.Text,
 	})
 	for _, n := range s.cfg.Notify {
-		if e := n(ctx, alert(stored)); e != nil {
-			s.log.Error("an alert could not be sent on", "component", componentManager, "alert", stored.ID, "err", e)
+		if e := n(ctx, alert(a)); e != nil {
+			s.log.Error("an alert could not be sent on", "component", componentManager, "alert", a.ID, "err", e)
 		}
 	}
 	return err

@@ -49,6 +49,8 @@ const (
 
 // A rig is a site beside a stand-in for Azure, all over real TLS.
 type rig struct {
+	env     opencmg.Environment
+	hosts   labcloud.Hosts
 	t       *testing.T
 	cloud   *labcloud.Server
 	ca      *pki.Authority
@@ -74,6 +76,15 @@ type rig struct {
 
 // now is the clock of everything in the rig, see later.
 func (r *rig) now() time.Time { return time.Now().Add(time.Duration(r.later.Load())) }
+
+// sent returns the alerts that were sent on since the call before.
+func (r *rig) sent() []adminservice.Alert {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := r.alerts
+	r.alerts = nil
+	return list
+}
 
 // A sharedKey lets the stand-in see the time as it is during requests that are
 // signed with a storage account's key: the library that signs takes it from the
@@ -107,15 +118,6 @@ func (r *rig) notify(_ context.Context, a adminservice.Alert) error {
 	defer r.mu.Unlock()
 	r.alerts = append(r.alerts, a)
 	return nil
-}
-
-// sent returns the alerts that were sent on since the call before.
-func (r *rig) sent() []adminservice.Alert {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	list := r.alerts
-	r.alerts = nil
-	return list
 }
 
 // nopCloser has nothing to close.
@@ -187,13 +189,13 @@ func (r *rig) startMachine(spec labcloud.MachineSpec) (labcloud.MachineProcess, 
 // newRig starts both, changed by the options.
 func newRig(t *testing.T, options ...func(*rig)) *rig {
 	t.Helper()
-	r := &rig{t: t, machines: map[string]*machine{}, log: &lines{}, program: []byte("a gateway program"), lab: func(*labcloud.Config) {}, config: func(*site.Config) {}}
+	r := &rig{t: t, env: opencmg.AzureLab, hosts: labcloud.LabHosts(), machines: map[string]*machine{}, log: &lines{}, program: []byte("a gateway program"), lab: func(*labcloud.Config) {}, config: func(*site.Config) {}}
 	for _, o := range options {
 		o(r)
 	}
 	now := time.Now()
 	r.ca = must(pki.NewAuthority("Test CA", now))(t)
-	h := labcloud.LabHosts()
+	h := r.hosts
 	cert := must(r.ca.IssueKeyPair(pki.Template{CommonName: h.Login, Server: true, DNSNames: []string{h.Login, h.ARM, h.Graph, "*." + h.Vault, "*." + h.Blob}}, now))(t)
 	lab := labcloud.Config{
 		Hosts: h, Certificate: cert, Tenants: []labcloud.Tenant{{ID: tenantID, Name: "Fourth Coffee"}},
@@ -249,7 +251,7 @@ func (r *rig) start() {
 			Credential: cred, HTTP: r.http, Log: log, PollFrequency: time.Millisecond, Now: r.now})
 	}
 	cfg := site.Config{
-		DB: r.db, Site: "LAB", URL: "https://127.0.0.1", Addresses: []string{"127.0.0.1"}, Environments: []opencmg.Environment{opencmg.AzureLab}, HTTP: r.http,
+		DB: r.db, Site: "LAB", URL: "https://127.0.0.1", Addresses: []string{"127.0.0.1"}, Environments: []opencmg.Environment{r.env}, HTTP: r.http,
 		Cloud:     func(in site.CloudSignIn) (site.Cloud, error) { return client(in) },
 		Directory: func(in site.CloudSignIn) (site.Directory, error) { return client(in) },
 		Program: &site.Program{Name: "opencmg-test", Size: int64(len(r.program)), SHA256: sum, Open: func() (io.ReadSeekCloser, error) {
@@ -334,7 +336,7 @@ func (r *rig) pfxUntil(ends time.Time, password string, names ...string) []byte 
 func (r *rig) azure(app adminservice.Application) *azure.Client {
 	r.t.Helper()
 	secret := must(r.db.Secret(r.t.Context(), "application/"+app.ID))(r.t)
-	return must(azure.New(azure.Config{Environment: opencmg.AzureLab, TenantID: tenantID, SubscriptionID: subscriptionID,
+	return must(azure.New(azure.Config{Environment: r.env, TenantID: tenantID, SubscriptionID: subscriptionID,
 		Credential: azure.Credential{ClientID: app.ClientID, Secret: azure.Secret(secret)}, HTTP: r.http, PollFrequency: time.Millisecond, Now: r.now}))(r.t)
 }
 
@@ -440,7 +442,7 @@ func (p *point) report(ctx context.Context, instances ...opencmg.InstanceStatus)
 func (r *rig) connect() (serverApp adminservice.Application) {
 	r.t.Helper()
 	op := do[adminservice.Operation](r, "POST", "Applications/create", adminservice.CreateApplications{
-		Environment: opencmg.AzureLab, TenantID: tenantID, ServerName: "FcCmgServer", ClientName: "FcCmgClient",
+		Environment: r.env, TenantID: tenantID, ServerName: "FcCmgServer", ClientName: "FcCmgClient",
 		SignIn: adminservice.SignIn{ClientID: deployerID, Secret: deployerSecret},
 	})
 	done := r.finish(op)

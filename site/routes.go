@@ -179,7 +179,19 @@ const maxBody = 4 << 20
 
 // administrators signs the caller in and asks whether the role may do this.
 func (s *Server) administrators(rt route) http.Handler {
+	serve := s.signedIn(rt)
 	return web.Handler(s.log, func(w http.ResponseWriter, r *http.Request) error {
+		err := serve(w, r)
+		if err != nil && r.Context().Err() != nil {
+			// Whoever still listens learns that it is the site that goes away.
+			return &opencmg.Error{Kind: opencmg.Unavailable, Msg: "the site is stopping: ask again when it is back", Err: err}
+		}
+		return err
+	})
+}
+
+func (s *Server) signedIn(rt route) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
 		addr := remoteHost(r)
 		if !s.guard.allow(addr, s.cfg.Now()) {
 			w.Header().Set("Retry-After", "2")
@@ -196,13 +208,8 @@ func (s *Server) administrators(rt route) http.Handler {
 		if !slices.Contains(rt.allowed, c.role) {
 			return opencmg.Errorf(opencmg.Forbidden, "%s is %s, and this needs %s", c.account, c.role, rt.allowed[len(rt.allowed)-1])
 		}
-		err = rt.serve(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
-		if err != nil && r.Context().Err() != nil {
-			// Whoever still listens learns that it is the site that goes away.
-			return &opencmg.Error{Kind: opencmg.Unavailable, Msg: "the site is stopping: ask again when it is back", Err: err}
-		}
-		return err
-	})
+		return rt.serve(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
+	}
 }
 
 func remoteHost(r *http.Request) string {

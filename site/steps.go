@@ -450,8 +450,8 @@ const drainTime = 2 * time.Minute
 // drain tells an instance to send its clients away, and waits until it has
 // none in flight.
 func (g *gatewayRun) drain(ctx context.Context, n int) error {
-	if !g.s.live.served(g.rec.Value.Prefix, g.s.cfg.Now()) {
-		return nil // nobody could tell it
+	if len(g.rec.Value.Machines) < 2 || !g.s.live.served(g.rec.Value.Prefix, g.s.cfg.Now()) {
+		return nil // nobody could take its clients, or nobody could tell it
 	}
 	g.say("drain", fmt.Sprintf("instance %d sends its clients away", n))
 	if err := g.s.publisher.drain(ctx, g.rec.ID, n); err != nil {

@@ -17,7 +17,10 @@ type labInfo struct {
 	PID         int      `json:"pid"`
 	ServiceName string   `json:"serviceName"`
 	GatewayURLs []string `json:"gatewayURLs"` // one for each instance
-	CAFile      string   `json:"caFile"`      // roots of the gateways' server certificate and of the management point's
+	// PublicAddress is where the gateway's own address and port 443 are on
+	// loopback.
+	PublicAddress string `json:"publicAddress"`
+	CAFile        string `json:"caFile"` // roots of the gateways' server certificate and of the management point's
 	// MutualAuthBase and ServerAuthBase go up to and including the role ID.
 	MutualAuthBase  string     `json:"mutualAuthBase"`
 	ServerAuthBase  string     `json:"serverAuthBase"`

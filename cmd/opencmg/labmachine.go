@@ -134,6 +134,7 @@ func bootLabMachine(ctx context.Context, e *env, args []string) error {
 	doc.Listen.HTTPS, doc.Listen.TunnelHTTPS, doc.Listen.Probe, doc.Listen.Private = m.Ports[machineHTTPS], m.Ports[machineTunnel], m.Ports[machineProbe], m.Private
 	doc.StateDir, doc.Log.Dir = filepath.Join(m.Dir, "state"), m.LogDir
 	doc.Log.Level = m.LogLevel
+	doc.DrainSettle = 500 * time.Millisecond // the lab cloud probes every 50 ms
 	if b, err = yaml.Marshal(doc); err != nil {
 		return err
 	}

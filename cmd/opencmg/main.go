@@ -114,7 +114,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func hintFor(err error) string {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return "another program listens there; stop it, or choose another port in the configuration file"
+		return "another program listens there; stop it, or choose another port in the configuration file or by the flag for it"
 	case errors.Is(err, os.ErrPermission):
 		return "run as a user who may do this; ports below 1024 need a privilege on most systems"
 	case errors.Is(err, os.ErrNotExist):

@@ -64,7 +64,7 @@ type SiteServerConfig struct {
 	// Outbound is the way to the clouds; gateways get it, too, except for the
 	// credentials of the proxy.
 	Outbound OutboundConfig `yaml:"outbound,omitempty"`
-	// Private serves metrics and health; default "127.0.0.1:9442". "off" opens
+	// Private serves metrics and health; default "127.0.0.1:9443". "off" opens
 	// none.
 	Private string    `yaml:"private,omitempty"`
 	Log     LogConfig `yaml:"log,omitempty"`
@@ -73,7 +73,7 @@ type SiteServerConfig struct {
 func (c *SiteServerConfig) fill() error {
 	setDefault(&c.DataDir, "opencmg-site")
 	setDefault(&c.Listen, ":8443")
-	setDefault(&c.Private, "127.0.0.1:9442")
+	setDefault(&c.Private, "127.0.0.1:9443")
 	host, port, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		return opencmg.Errorf(opencmg.Invalid, "listen: must be host:port or :port, is %q", c.Listen)
@@ -175,6 +175,19 @@ func serveSite(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
+	// The ports come first: a site that can not be reached is not made.
+	ln, err := listen("listen", c.Listen)
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	private, err := listen("private", c.Private)
+	if err != nil {
+		return err
+	}
+	if private != nil {
+		defer private.Close()
+	}
 	log, closeLog, err := openLog(c.Log, e, "CloudMgr", base)
 	if err != nil {
 		return err
@@ -219,14 +232,6 @@ func serveSite(ctx context.Context, e *env, args []string) error {
 		return err
 	}
 	if err := announceSite(e, c, s); err != nil {
-		return err
-	}
-	ln, err := listen("listen", c.Listen)
-	if err != nil {
-		return err
-	}
-	private, err := listen("private", c.Private)
-	if err != nil {
 		return err
 	}
 	ctx, cancel := f.context(ctx, e)
@@ -371,14 +376,20 @@ func restoreSite(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return fmt.Errorf("site restore: %w", err)
 	}
-	if _, err := os.Stat(dbConfig.KeyFile); err == nil && dbConfig.KeyFile != *key {
-		return opencmg.Errorf(opencmg.Conflict, "%s exists: restore into an empty data directory", dbConfig.KeyFile)
-	}
-	if err := pki.WriteFile(dbConfig.KeyFile, b, 0o600); err != nil {
+	// The key may be in its place already; then it is not ours to take away.
+	placed, err := os.Stat(dbConfig.KeyFile)
+	ours := err != nil
+	if !ours {
+		if from, err := os.Stat(*key); err != nil || !os.SameFile(from, placed) {
+			return opencmg.Errorf(opencmg.Conflict, "%s exists: restore into an empty data directory", dbConfig.KeyFile)
+		}
+	} else if err := pki.WriteFile(dbConfig.KeyFile, b, 0o600); err != nil {
 		return err
 	}
 	if err := sitedb.Restore(ctx, dbConfig, in); err != nil {
-		os.Remove(dbConfig.KeyFile)
+		if ours {
+			os.Remove(dbConfig.KeyFile)
+		}
 		return err
 	}
 	fmt.Fprintln(e.stderr, "restored; start the site with opencmg site serve")

@@ -401,12 +401,13 @@ func TestFill(t *testing.T) {
 		t.Errorf("%+v, %v", g.Listen, err)
 	}
 	for name, change := range map[string]func(*bootstrap.Gateway){
-		"gateway":   func(g *bootstrap.Gateway) { g.Gateway = "" },
-		"site":      func(g *bootstrap.Gateway) { g.Site = "toolong" },
-		"instance":  func(g *bootstrap.Gateway) { g.Instance = 16 },
-		"outbound":  func(g *bootstrap.Gateway) { g.Outbound.ConnectOnly = true },
-		"leave out": func(g *bootstrap.Gateway) { g.Cloud = &bootstrap.Cloud{Vault: "https://a.vault.azure.net"} },
-		"cloud":     func(g *bootstrap.Gateway) { g.Instance, g.Cloud = 0, &bootstrap.Cloud{} },
+		"gateway":     func(g *bootstrap.Gateway) { g.Gateway = "" },
+		"site":        func(g *bootstrap.Gateway) { g.Site = "toolong" },
+		"instance":    func(g *bootstrap.Gateway) { g.Instance = 16 },
+		"outbound":    func(g *bootstrap.Gateway) { g.Outbound.ConnectOnly = true },
+		"leave out":   func(g *bootstrap.Gateway) { g.Cloud = &bootstrap.Cloud{Vault: "https://a.vault.azure.net"} },
+		"cloud":       func(g *bootstrap.Gateway) { g.Instance, g.Cloud = 0, &bootstrap.Cloud{} },
+		"drainSettle": func(g *bootstrap.Gateway) { g.DrainSettle = 6 * time.Minute },
 		"stopDelay": func(g *bootstrap.Gateway) {
 			g.Instance, g.Cloud = 0, &bootstrap.Cloud{Vault: "https://a.b", StopDelay: 31}
 		},

@@ -1,0 +1,318 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"software.sslmate.com/src/go-pkcs12"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
+	"github.com/opencmg/opencmg/pki"
+)
+
+// administer signs in to a lab's site as lab.json says.
+func administer(t *testing.T, info labInfo) *adminservice.Client {
+	t.Helper()
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM([]byte(readTestFile(t, info.AdminService.CAFile))) {
+		t.Fatal("the site's CA file holds no certificate")
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &adminservice.Client{
+		URL: info.AdminService.URL, Token: adminservice.Secret(strings.TrimSpace(readTestFile(t, info.AdminService.TokenFile))),
+		HTTP: &http.Client{Transport: transport},
+	}
+}
+
+// act begins an operation and waits for its end.
+func act(t *testing.T, c *adminservice.Client, method, path string, in any) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	var op adminservice.Operation
+	if err := c.Do(ctx, method, path, in, &op); err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	op, err := c.Wait(ctx, op.ID, nil)
+	if err != nil {
+		var log strings.Builder
+		for _, l := range op.Log {
+			fmt.Fprintf(&log, "  %s: %s\n", l.Step, l.Text)
+		}
+		t.Fatalf("%s %s: %v\n%s", method, path, err, log.String())
+	}
+}
+
+// TestSiteKilledAtEveryStep kills the site server at each step of the set-up;
+// it is started again, and everything is there once.
+func TestSiteKilledAtEveryStep(t *testing.T) {
+	dies := t.TempDir()
+	t.Setenv(dieVariable, dies)
+	_, info := startLab(t)
+	c := administer(t, info)
+	died, err := os.ReadDir(dies)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var steps []string
+	for _, d := range died {
+		steps = append(steps, d.Name())
+	}
+	for _, want := range []string{
+		"create-applications.sign-in", "create-applications.server-app", "create-applications.client-app",
+		"create.check", "create.resource-group", "create.deploy", "create.certificate", "create.instances", "create.service", "create.wait",
+	} {
+		if !slices.Contains(steps, want) {
+			t.Errorf("the site did not die at %s, only at %v", want, steps)
+		}
+	}
+	gateways, err := adminservice.List[adminservice.Gateway](t.Context(), c, "Gateways", nil)
+	if err != nil || len(gateways) != 1 || gateways[0].State != adminservice.StateReady || len(gateways[0].Machines) != 2 {
+		t.Fatalf("gateways: %v %+v", err, gateways)
+	}
+	apps, err := adminservice.List[adminservice.Application](t.Context(), c, "Applications", nil)
+	if err != nil || len(apps) != 2 {
+		t.Errorf("applications: %v %+v", err, apps)
+	}
+	// The other operations, killed at every step of theirs.
+	path := "Gateways/" + gateways[0].ID
+	act(t, c, "PATCH", path, map[string]int{"instances": 3})
+	act(t, c, "POST", path+"/synchronize", nil)
+	act(t, c, "POST", path+"/stop", nil)
+	act(t, c, "POST", path+"/start", nil)
+	act(t, c, "DELETE", path, nil)
+	if died, err = os.ReadDir(dies); err != nil || len(died) < len(steps)+8 {
+		t.Errorf("only %d deaths in all: %v", len(died), err)
+	}
+	if gateways, err = adminservice.List[adminservice.Gateway](t.Context(), c, "Gateways", nil); err != nil || len(gateways) != 0 {
+		t.Errorf("gateways after the deletion: %v %+v", err, gateways)
+	}
+}
+
+// TestRenewalAndUpgradeUnderLoad replaces the server certificate and then every
+// machine of a gateway of two instances while requests flow through its public
+// address. None fails.
+func TestRenewalAndUpgradeUnderLoad(t *testing.T) {
+	dir, info := startLab(t)
+	c := administer(t, info)
+	gateways, err := adminservice.List[adminservice.Gateway](t.Context(), c, "Gateways", nil)
+	if err != nil || len(gateways) != 1 {
+		t.Fatalf("gateways: %v %+v", err, gateways)
+	}
+	path := "Gateways/" + gateways[0].ID
+	ca, err := pki.LoadCertificates(info.CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spare, err := pki.LoadKeyPair(info.SpareClient.CertFile, info.SpareClient.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The new certificate comes from another CA than the lab's, so that the
+	// clients can tell.
+	next, err := pki.NewAuthority("another public CA", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := next.IssueKeyPair(pki.Template{CommonName: strings.ToUpper(info.ServiceName), DNSNames: []string{info.ServiceName}, Server: true, Key: pki.RSA2048}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pfx, err := pkcs12.Modern.Encode(pair.PrivateKey, pair.Leaf, []*x509.Certificate{next.Certificate()}, "secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen sync.Map // thumbprints of server certificates
+	client := trusting(ca[0], &spare, info.PublicAddress)
+	defer client.CloseIdleConnections()
+	tlsConfig := client.Transport.(*http.Transport).TLSClientConfig
+	tlsConfig.RootCAs.AddCert(next.Certificate())
+	tlsConfig.VerifyConnection = func(cs tls.ConnectionState) error {
+		seen.Store(pki.Thumbprint(cs.PeerCertificates[0]), true)
+		return nil
+	}
+	route := info.MutualAuthBase[strings.Index(info.MutualAuthBase, "/CCM_Proxy"):] + "/SMS_MP/.sms_aut?MPLIST"
+	want, err := askInstance(t.Context(), client, info.ServiceName, route)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var (
+		mu       sync.Mutex // guards what follows
+		requests int
+		failures []string
+	)
+	ctx, stop := context.WithCancel(t.Context())
+	var flow sync.WaitGroup
+	flow.Go(func() {
+		tick := time.NewTicker(time.Second / labClientRate)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			flow.Go(func() {
+				got, err := askInstance(t.Context(), client, info.ServiceName, route)
+				mu.Lock()
+				defer mu.Unlock()
+				requests++
+				if err == nil && got != want {
+					err = fmt.Errorf("wrong answer: %.200s", got)
+				}
+				if err != nil && len(failures) < 20 {
+					failures = append(failures, time.Now().Format("15:04:05.000 ")+err.Error())
+				}
+			})
+		}
+	})
+	more := func(what string) {
+		t.Helper()
+		before := count(&mu, &requests)
+		eventually(t, "requests "+what, func() error {
+			if count(&mu, &requests) < before+labClientRate {
+				return errors.New("too few requests yet")
+			}
+			return nil
+		})
+	}
+	more("before anything happens")
+	act(t, c, "PUT", path+"/certificate", adminservice.ServerCertificate{PFX: pfx, Password: "secret"})
+	client.CloseIdleConnections() // idle ones only; new ones see the new certificate
+	more("after the renewal")
+	if _, ok := seen.Load(pki.Thumbprint(pair.Leaf)); !ok {
+		t.Error("no connection has the new certificate")
+	}
+	before := machines(t, dir)
+	act(t, c, "PATCH", path, map[string]string{"size": "Large"})
+	more("after the upgrade")
+	stop()
+	flow.Wait()
+	t.Logf("%d requests while the certificate and both machines were replaced", requests)
+	for _, f := range failures {
+		t.Error(f)
+	}
+	eventually(t, "new processes of both machines", func() error {
+		after := machines(t, dir)
+		for name, pid := range before {
+			if after[name] == pid {
+				return fmt.Errorf("%s is still process %d", name, pid)
+			}
+		}
+		return nil
+	})
+}
+
+// machines returns the processes of a lab's gateway instances.
+func machines(t *testing.T, dir string) map[string]int {
+	t.Helper()
+	info, err := findLab(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids := map[string]int{}
+	for _, p := range info.Processes {
+		if strings.HasPrefix(p.Name, "gateway-") {
+			pids[p.Name] = p.PID
+		}
+	}
+	return pids
+}
+
+// TestAdministrationThroughTheGateway publishes the administration service and
+// calls it from the internet with an Entra user's token.
+func TestAdministrationThroughTheGateway(t *testing.T) {
+	const user = "5f1d7a7e-2f0e-4f6b-9a37-1c1f5f0e8a21"
+	dir, info := startLab(t)
+	c := administer(t, info)
+	var role adminservice.SiteRole
+	if err := c.Do(t.Context(), "POST", "SiteRoles", adminservice.SiteRole{
+		Kind: adminservice.KindAdminService, Name: "administration", Internal: []string{info.AdminService.URL}, CA: readTestFile(t, info.AdminService.CAFile), AllowGatewayTraffic: true,
+	}, &role); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Do(t.Context(), "POST", "Accounts", adminservice.Account{
+		Name: "ann@lab", Role: adminservice.ReadOnlyAnalyst, EntraTenantID: labTenant, EntraObjectID: user,
+	}, nil); err != nil {
+		t.Fatal(err)
+	}
+	ca, err := pki.LoadCertificates(info.CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue := func(objectID string) string {
+		b, err := json.Marshal(map[string]any{"tenant": labTenant, "audience": info.Entra.Audience, "upn": "ann@lab", "objectId": objectID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cloud := trusting(ca[0], nil, cloudAddress(t, dir))
+		defer cloud.CloseIdleConnections()
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "https://127.0.0.1/lab/token", bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(readTestFile(t, filepath.Join(dir, "config", "cloud-admin-secret"))))
+		res, err := cloud.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		var answer struct {
+			AccessToken string `json:"access_token"`
+		}
+		if err := json.NewDecoder(res.Body).Decode(&answer); err != nil || answer.AccessToken == "" {
+			t.Fatalf("%s: %v", res.Status, err)
+		}
+		return answer.AccessToken
+	}
+	outside := trusting(ca[0], nil, info.PublicAddress)
+	defer outside.CloseIdleConnections()
+	base := "https://" + info.ServiceName + strings.TrimSuffix(info.ServerAuthBase[strings.Index(info.ServerAuthBase, "/CCM_Proxy"):], info.ServerAuthBase[strings.LastIndex(info.ServerAuthBase, "/")+1:]) + string(role.RoleID)
+	through := &adminservice.Client{URL: base, HTTP: outside, Token: adminservice.Secret(issue(user))}
+	eventually(t, "the administration service through the gateway", func() error {
+		s, err := adminservice.Get[adminservice.Site](t.Context(), through, "Site")
+		if err != nil {
+			return err
+		}
+		if s.Account != "ann@lab" || s.Role != adminservice.ReadOnlyAnalyst || s.Code != labSite {
+			t.Fatalf("%+v", s)
+		}
+		return nil
+	})
+	if err := through.Do(t.Context(), "POST", "BulkRegistrationTokens", struct{}{}, nil); !errors.Is(err, opencmg.Forbidden) {
+		t.Errorf("an analyst makes a token: %v", err)
+	}
+	through.Token = adminservice.Secret(issue("00000000-0000-4000-8000-000000000001"))
+	if _, err := adminservice.Get[adminservice.Site](t.Context(), through, "Site"); !errors.Is(err, opencmg.Unauthorized) {
+		t.Errorf("a stranger of the tenant: %v", err)
+	}
+	through.Token = ""
+	if _, err := adminservice.Get[adminservice.Site](t.Context(), through, "Site"); !errors.Is(err, opencmg.Unauthorized) {
+		t.Errorf("nobody: %v", err)
+	}
+}
+
+// cloudAddress is where a lab's cloud listens.
+func cloudAddress(t *testing.T, dir string) string {
+	t.Helper()
+	var c LabCloudConfig
+	if err := loadYAML(filepath.Join(dir, "config", "lab-cloud.yaml"), &c); err != nil {
+		t.Fatal(err)
+	}
+	return c.Listen
+}
