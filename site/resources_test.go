@@ -431,6 +431,8 @@ func TestLongPoll(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	goOn <- true
+	<-reached // the old secret goes
+	goOn <- true
 	if end := get(60, 1000); end.State != adminservice.OperationCompleted || end.Percent != 100 {
 		t.Errorf("%+v", end)
 	}
