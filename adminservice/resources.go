@@ -468,6 +468,17 @@ type JoinTokenRecord struct {
 	Token string `json:"token,omitempty"`
 }
 
+// A GatewayTraffic is what a gateway's instances counted for one endpoint in
+// the hours that were asked for (GET Gateways/{id}/traffic). What goes out to
+// clients is egress.
+type GatewayTraffic struct {
+	Endpoint      string `json:"endpoint"`
+	Requests      int64  `json:"requests"`
+	Failed        int64  `json:"failed"`
+	RequestBytes  int64  `json:"requestBytes"`
+	ResponseBytes int64  `json:"responseBytes"`
+}
+
 // States of an operation (cmg-behaviour M3).
 const (
 	OperationCreated    = "created"

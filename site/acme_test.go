@@ -244,7 +244,7 @@ func TestCertificateByACME(t *testing.T) {
 	}
 	e.mu.Lock()
 	if e.early || len(e.asked) == 0 || e.asked[0] != opencmg.ChallengeHTTP {
-		t.Errorf("challenges: asked too early %v, %v", e.early, e.asked)
+		t.Errorf("challenges: asked too early %v, %v\n%s", e.early, e.asked, r.describe(op.ID))
 	}
 	e.mu.Unlock()
 

@@ -100,10 +100,10 @@ func TestRenewSecret(t *testing.T) {
 		t.Errorf("the administrator's sign-in is still there: %v", err)
 	}
 	for says, in := range map[string]adminservice.RenewSecret{
-		"1 or 2":              {SecretYears: 3},
-		"secretExpires":       {Secret: "x"},
-		"choose one of":       {SignIn: &adminservice.SignIn{Secret: "x", DeviceCode: true}},
-		"give the new secret": {Secret: "x", SecretExpires: r.now().AddDate(1, 0, 0), SignIn: &adminservice.SignIn{DeviceCode: true}},
+		"1 or 2":        {SecretYears: 3},
+		"secretExpires": {Secret: "x"},
+		"choose one of": {SignIn: &adminservice.SignIn{Secret: "x", DeviceCode: true}},
+		"who makes one": {Secret: "x", SecretExpires: r.now().AddDate(1, 0, 0), SignIn: &adminservice.SignIn{DeviceCode: true}},
 	} {
 		if err := r.c.Do(t.Context(), "POST", "Applications/"+app.ID+"/renewSecret", in, nil); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("got %v, want %q", err, says)

@@ -175,7 +175,7 @@ func TestRefusedGateways(t *testing.T) {
 		{"size", func(g *adminservice.NewGateway) { g.Size = "Huge" }, "VM size"},
 		{"deployment name", func(g *adminservice.NewGateway) { g.DeploymentName = "Has-Hyphen" }, "deployment name"},
 		{"thresholds", func(g *adminservice.NewGateway) { g.Traffic = &adminservice.Threshold{GB: 1, WarningPct: 95} }, "warningPct"},
-		{"model", func(g *adminservice.NewGateway) { g.Model = "Classic" }, "model"},
+		{"model", func(g *adminservice.NewGateway) { g.Model = "Fancy" }, "model"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			in := r.newGateway()
@@ -237,4 +237,44 @@ func TestNoSecretIsShown(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestConversion takes over a classic deployment and makes a scale set of it.
+func TestConversion(t *testing.T) {
+	r := newRig(t)
+	r.connect()
+	in := r.newGateway()
+	in.Model, in.ResourceGroup = adminservice.ModelClassic, "old-group"
+	g := do[adminservice.Gateway](r, "POST", "Gateways", in)
+	if g.State != adminservice.StateReady || g.DeploymentName != "granitefalls.cloudapp.lab.opencmg.example" || len(g.Machines) != 0 {
+		t.Fatalf("recorded: %+v", g)
+	}
+	if err := r.c.Do(t.Context(), "POST", "Gateways/"+g.ID+"/stop", nil, nil); !errors.Is(err, opencmg.Conflict) || !strings.Contains(err.Error(), "convert it first") {
+		t.Errorf("stop: %v", err)
+	}
+	// Its group must be there: conversion keeps it.
+	op := do[adminservice.Operation](r, "POST", "Gateways/"+g.ID+"/convert", nil)
+	if _, err := r.c.Wait(t.Context(), op.ID, nil); err == nil || !strings.Contains(err.Error(), "ResourceGroupNotFound") {
+		t.Errorf("without the group: %v", err)
+	}
+	other := r.newGateway()
+	other.ResourceGroup, other.DeploymentName = "old-group", "other"
+	other.Certificate.PFX = r.pfx("p4ssw0rd-planted", "other.corp.example")
+	r.finish(do[adminservice.Operation](r, "POST", "Gateways", other))
+	r.finish(do[adminservice.Operation](r, "POST", "Gateways/"+g.ID+"/retry", nil))
+	g = do[adminservice.Gateway](r, "GET", "Gateways/"+g.ID, nil)
+	if g.State != adminservice.StateReady || g.Model != adminservice.ModelScaleSet || len(g.Machines) != 2 || g.DeploymentName != "granitefalls.westeurope.cloudapp.lab.opencmg.example" {
+		t.Errorf("converted: %+v", g)
+	}
+	if err := r.c.Do(t.Context(), "POST", "Gateways/"+g.ID+"/convert", nil, nil); !errors.Is(err, opencmg.Conflict) {
+		t.Errorf("twice: %v", err)
+	}
+	// A name in the classic domain can not move.
+	in.DeploymentName = "third"
+	in.Certificate.PFX = r.pfx("p4ssw0rd-planted", "third.cloudapp.lab.opencmg.example")
+	third := do[adminservice.Gateway](r, "POST", "Gateways", in)
+	if err := r.c.Do(t.Context(), "POST", "Gateways/"+third.ID+"/convert", nil, nil); !errors.Is(err, opencmg.Conflict) || !strings.Contains(err.Error(), "domain of classic") {
+		t.Errorf("classic name: %v", err)
+	}
+	r.finish(do[adminservice.Operation](r, "DELETE", "Gateways/"+third.ID, nil))
 }

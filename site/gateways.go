@@ -245,8 +245,12 @@ func (s *Server) planGateway(ctx context.Context, in *adminservice.NewGateway) (
 		v.DeploymentName, v.State = v.ServiceName, adminservice.StateReady
 		return v, cert.pfx, nil
 	case adminservice.ModelScaleSet:
+	case adminservice.ModelClassic:
+		// A deployment that an older site made. It is recorded to be converted,
+		// which keeps its group and storage account (cmg-behaviour M10).
+		in.ExistingGroup = true
 	default:
-		return v, nil, opencmg.Errorf(opencmg.Invalid, "model %q: must be %s or %s", v.Model, adminservice.ModelScaleSet, adminservice.ModelSelfHosted)
+		return v, nil, opencmg.Errorf(opencmg.Invalid, "model %q: must be %s, %s or, for a deployment that is to be converted, %s", v.Model, adminservice.ModelScaleSet, adminservice.ModelSelfHosted, adminservice.ModelClassic)
 	}
 	app, err := s.deployingApp(ctx, in.ServerAppID)
 	if err != nil {
@@ -273,7 +277,15 @@ func (s *Server) planGateway(ctx context.Context, in *adminservice.NewGateway) (
 		return v, nil, err
 	}
 	v.DeploymentName = ends.DeploymentName(v.Prefix, v.Region)
+	if v.Model == adminservice.ModelClassic {
+		v.DeploymentName, v.State = v.Prefix+classicDomains[v.Environment], adminservice.StateReady
+	}
 	return v, cert.pfx, v.deployment().Validate()
+}
+
+// classicDomains are those of classic deployments (azure.md 1).
+var classicDomains = map[opencmg.Environment]string{
+	opencmg.AzurePublicCloud: ".cloudapp.net", opencmg.AzureUSGovernmentCloud: ".usgovcloudapp.net", opencmg.AzureLab: ".cloudapp.lab.opencmg.example",
 }
 
 // deployingApp finds the server app that deploys.
@@ -404,7 +416,7 @@ func (s *Server) createGateway(w http.ResponseWriter, r *http.Request) error {
 		}
 		return s.audit(r.Context(), tx, msgCreated, kindGateway, rec.ID, "created gateway %s (%s, %d instances of size %s)", v.ServiceName, v.Model, v.Settings.Instances, v.Settings.Size)
 	}
-	if v.Model == adminservice.ModelSelfHosted {
+	if v.State == adminservice.StateReady { // there is nothing to deploy
 		if err := s.db.Change(r.Context(), "create gateway", insert); err != nil {
 			return err
 		}

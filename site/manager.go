@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -357,6 +358,14 @@ func claim(g *record[gatewayRecord], kind, op string) error {
 	}
 	if v.Model == adminservice.ModelSelfHosted && !slices.Contains([]string{opSynchronize, opDelete}, kind) {
 		return opencmg.Errorf(opencmg.Conflict, "gateway %s runs on hosts of your own: %s it there", g.Name, kind)
+	}
+	if v.Model == adminservice.ModelClassic {
+		if kind != opConvert && kind != opDelete {
+			return opencmg.Errorf(opencmg.Conflict, "gateway %s is a classic deployment, which this site can only convert: convert it first", g.Name)
+		}
+		if domain := classicDomains[v.Environment]; kind == opConvert && strings.HasSuffix(strings.ToLower(v.ServiceName), domain) {
+			return opencmg.Errorf(opencmg.Conflict, "gateway %s can not be converted: its service name %s lies in the domain of classic deployments (%s). Create a gateway with a name of your own, and delete this one when the clients have moved", g.Name, v.ServiceName, domain)
+		}
 	}
 	if kind == opConvert && v.Model != adminservice.ModelClassic {
 		return opencmg.Errorf(opencmg.Conflict, "gateway %s is a %s already", g.Name, v.Model)

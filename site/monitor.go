@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"slices"
 	"strconv"
 	"time"
@@ -67,6 +68,36 @@ func (s *Server) countTraffic(ctx context.Context, sys *system, deltas []instanc
 		return nil
 	}
 	return s.db.AddTraffic(ctx, counted)
+}
+
+// gatewayTraffic answers the traffic of a gateway by endpoint, the most egress
+// first; the query parameter hours says of how long, 14 days by default and 90
+// at most.
+func (s *Server) gatewayTraffic(w http.ResponseWriter, r *http.Request) error {
+	rec, err := s.findGateway(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	hours, err := queryNumber(r, "hours", 90*24)
+	if err != nil {
+		return err
+	}
+	if hours == 0 {
+		hours = int(trafficWindow / time.Hour)
+	}
+	now := s.cfg.Now()
+	points, err := s.db.TrafficSeries(r.Context(), sitedb.TrafficQuery{
+		Gateway: rec.ID, From: now.Add(-time.Duration(hours) * time.Hour), To: now, By: sitedb.ByEndpoint,
+	})
+	if err != nil {
+		return err
+	}
+	list := []adminservice.GatewayTraffic{}
+	for _, p := range points {
+		list = append(list, adminservice.GatewayTraffic{Endpoint: p.Group, Requests: p.Requests, Failed: p.Failed, RequestBytes: p.RequestBytes, ResponseBytes: p.ResponseBytes})
+	}
+	slices.SortStableFunc(list, func(a, b adminservice.GatewayTraffic) int { return cmp.Compare(b.ResponseBytes, a.ResponseBytes) })
+	return answerList(w, r, list)
 }
 
 // usage fills in what a gateway sent and stores.

@@ -395,9 +395,8 @@ func TestLongPoll(t *testing.T) {
 	r := newRig(t)
 	app := r.connect()
 	reached, goOn := make(chan string), make(chan bool)
-	steps := 0
 	r.onStep = func(op, step string) {
-		if steps++; op == "renew-secret" && steps <= 2 {
+		if op == "renew-secret" {
 			reached <- step
 			<-goOn
 		}
@@ -431,6 +430,8 @@ func TestLongPoll(t *testing.T) {
 	if got := <-waiter; got.err != nil || len(got.op.Log) < 2 || got.op.State != adminservice.OperationInProgress {
 		t.Errorf("%+v", got)
 	}
+	goOn <- true
+	<-reached // the old secret goes
 	goOn <- true
 	if end := get(60, 1000); end.State != adminservice.OperationCompleted || end.Percent != 100 {
 		t.Errorf("%+v", end)

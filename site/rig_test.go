@@ -77,6 +77,15 @@ type rig struct {
 // now is the clock of everything in the rig, see later.
 func (r *rig) now() time.Time { return time.Now().Add(time.Duration(r.later.Load())) }
 
+// sent returns the alerts that were sent on since the call before.
+func (r *rig) sent() []adminservice.Alert {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := r.alerts
+	r.alerts = nil
+	return list
+}
+
 // A sharedKey lets the stand-in see the time as it is during requests that are
 // signed with a storage account's key: the library that signs takes it from the
 // system, and the stand-in refuses what is not of now.
@@ -109,15 +118,6 @@ func (r *rig) notify(_ context.Context, a adminservice.Alert) error {
 	defer r.mu.Unlock()
 	r.alerts = append(r.alerts, a)
 	return nil
-}
-
-// sent returns the alerts that were sent on since the call before.
-func (r *rig) sent() []adminservice.Alert {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	list := r.alerts
-	r.alerts = nil
-	return list
 }
 
 // nopCloser has nothing to close.

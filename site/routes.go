@@ -78,6 +78,7 @@ func (s *Server) routeTable() []route {
 		{"POST", "Gateways", infrastructure, s.createGateway},
 		{"POST", "Gateways/check", anybody, s.checkGateway},
 		{"GET", "Gateways/{id}", anybody, s.getGateway},
+		{"GET", "Gateways/{id}/traffic", anybody, s.gatewayTraffic},
 		{"PATCH", "Gateways/{id}", infrastructure, s.changeGateway},
 		{"PUT", "Gateways/{id}/certificate", infrastructure, s.renewGatewayCertificate},
 		{"POST", "Gateways/{id}/obtainCertificate", infrastructure, s.gatewayAction(opObtain)},

@@ -543,8 +543,8 @@ func (g *gatewayRun) convert(ctx context.Context) error {
 }
 
 func (g *gatewayRun) remove(ctx context.Context) error {
-	if g.cloud == nil {
-		return nil
+	if g.cloud == nil || g.rec.Value.Model == adminservice.ModelClassic {
+		return nil // the site deployed nothing
 	}
 	return g.cloud.Delete(ctx, g.d, g.rec.Value.GroupIsOurs, g.say)
 }

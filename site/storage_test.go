@@ -58,11 +58,11 @@ func TestStorageKeys(t *testing.T) {
 		current := link()
 		r.look("storage")
 		if fetch(current) != http.StatusOK && fetch(link()) != http.StatusOK {
-			t.Error("a machine can not fetch the program")
+			t.Errorf("a machine can not fetch the program; the gateway is %s", r.gateway().State)
 		}
 	}
 	if one = r.gateway().StorageKeysRotated; one.IsZero() {
-		t.Fatal("no key was replaced after 180 days")
+		t.Fatalf("no key was replaced after 180 days: %+v", r.gateway())
 	}
 	replaced := r.messages("of the storage account")
 	if len(replaced) != 2 || !strings.Contains(replaced[0]+replaced[1], "key1") || !strings.Contains(replaced[0]+replaced[1], "key2") {
