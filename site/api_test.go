@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -242,9 +243,11 @@ func TestSignInByEntra(t *testing.T) {
 // clock is the rig's.
 func TestGuessing(t *testing.T) {
 	stopped := time.Now()
-	var later time.Duration
+	var later atomic.Int64
 	r := newRig(t, func(r *rig) {
-		r.config = func(c *site.Config) { c.Now = func() time.Time { return stopped.Add(later) } }
+		r.config = func(c *site.Config) {
+			c.Now = func() time.Time { return stopped.Add(time.Duration(later.Load())) }
+		}
 	})
 	wrong := r.as("wrong")
 	for i := range 10 {
@@ -258,10 +261,10 @@ func TestGuessing(t *testing.T) {
 		t.Errorf("%s, Retry-After %q", res.Status, res.Header.Get("Retry-After"))
 	}
 	// Guessing join tokens and administrators is one thing.
-	later = time.Second
+	later.Store(int64(time.Second))
 	refused(t, wrong.Do(t.Context(), "GET", "Site", nil, nil), opencmg.Unauthorized, "")
 	refused(t, wrong.Do(t.Context(), "GET", "Site", nil, nil), opencmg.Unavailable, "")
-	later = time.Minute
+	later.Store(int64(time.Minute))
 	if err := r.c.Do(t.Context(), "GET", "Site", nil, nil); err != nil {
 		t.Errorf("a minute later: %v", err)
 	}

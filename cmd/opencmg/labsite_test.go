@@ -44,11 +44,30 @@ func act(t *testing.T, c *adminservice.Client, method, path string, in any) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
+	latest := func() (op adminservice.Operation) {
+		eventually(t, "the site's operations", func() error {
+			ops, err := adminservice.List[adminservice.Operation](ctx, c, "Operations", nil)
+			if err == nil && len(ops) > 0 {
+				op = ops[0]
+			}
+			return err
+		})
+		return op
+	}
+	before := latest()
 	var op adminservice.Operation
-	if err := c.Do(ctx, method, path, in, &op); err != nil {
+	err := c.Do(ctx, method, path, in, &op)
+	if errors.Is(err, opencmg.Unavailable) {
+		// The site may have died after it took the request and before it said
+		// so.
+		if op = latest(); op.ID != before.ID {
+			err = nil
+		}
+	}
+	if err != nil {
 		t.Fatalf("%s %s: %v", method, path, err)
 	}
-	op, err := c.Wait(ctx, op.ID, nil)
+	op, err = c.Wait(ctx, op.ID, nil)
 	if err != nil {
 		var log strings.Builder
 		for _, l := range op.Log {
