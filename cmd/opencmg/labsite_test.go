@@ -8,10 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -334,4 +336,90 @@ func cloudAddress(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	return c.Listen
+}
+
+// TestSelfHostedGatewayOfASite puts a gateway on a host of one's own in front of
+// a lab's management point: a host joins by the token that the site made, by way
+// of a connection point, and clients reach the site through it.
+func TestSelfHostedGatewayOfASite(t *testing.T) {
+	const serviceName = "own.lab.opencmg.example"
+	dir, info := startLab(t)
+	c := administer(t, info)
+	https, tunnel, private := freeAddress(t), freeAddress(t), freeAddress(t)
+	var g adminservice.Gateway
+	if err := c.Do(t.Context(), "POST", "Gateways", adminservice.NewGateway{
+		Model: adminservice.ModelSelfHosted, Certificate: adminservice.ServerCertificate{ServiceName: serviceName},
+	}, &g); err != nil {
+		t.Fatal(err)
+	}
+	join := func(in adminservice.JoinTokenRecord, file string) string {
+		t.Helper()
+		var out adminservice.JoinTokenRecord
+		if err := c.Do(t.Context(), "POST", "JoinTokens", in, &out); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, file)
+		if err := os.WriteFile(path, []byte(out.Token), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	// The host on the internet.
+	host := t.TempDir()
+	next, err := pki.NewAuthority("another public CA", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := next.IssueKeyPair(pki.Template{CommonName: serviceName, DNSNames: []string{serviceName}, Server: true}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pki.SaveKeyPair(filepath.Join(host, "server.pem"), filepath.Join(host, "server.key"), pair); err != nil {
+		t.Fatal(err)
+	}
+	writeTestFile(t, filepath.Join(host, "gateway.yaml"), fmt.Sprintf(
+		"identityDir: identity\nstateDir: state\nserverCertificate: {certificate: server.pem, key: server.key}\nlisten: {https: %q, tunnel: %q, private: %q}\n", https, tunnel, private))
+	token := join(adminservice.JoinTokenRecord{
+		Kind: "gateway", GatewayID: g.ID, Hosts: []string{"127.0.0.1"}, HTTPSPort: portOf(t, https), TunnelPort: portOf(t, tunnel), Sources: []string{"127.0.0.0/8"},
+	}, "gateway.token")
+	startProgram(t, "gateway", "serve", "--config", filepath.Join(host, "gateway.yaml"), "--join-token-file", token)
+	// The connection point inside.
+	inside := filepath.Join(t.TempDir(), "cp")
+	point := startProgram(t, "connection-point", "join", "--name", "own-cp", "--dir", inside,
+		"--site-token-file", join(adminservice.JoinTokenRecord{Kind: adminservice.SystemConnectionPoint, GatewayID: g.ID}, "point.token"))
+	<-point.done
+	configure(t, filepath.Join(inside, "connection-point.yaml"), "127.0.0.1:9441", freeAddress(t))
+	startProgram(t, "connection-point", "serve", "--config", filepath.Join(inside, "connection-point.yaml"))
+	eventually(t, "the host has joined and is ready", readyz("http://"+private+"/readyz"))
+
+	spare, err := pki.LoadKeyPair(info.SpareClient.CertFile, info.SpareClient.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := trusting(next.Certificate(), &spare, https)
+	defer client.CloseIdleConnections()
+	route := info.MutualAuthBase[strings.Index(info.MutualAuthBase, "/CCM_Proxy"):] + "/SMS_MP/.sms_aut?MPLIST"
+	if got, err := askInstance(t.Context(), client, serviceName, route); err != nil || !strings.Contains(got, "MPList") {
+		t.Errorf("%v %s", err, got)
+	}
+	eventually(t, "the site sees the instance", func() error {
+		g, err := adminservice.Get[adminservice.Gateway](t.Context(), c, "Gateways/"+g.ID)
+		if err == nil && (len(g.Machines) != 1 || !g.Machines[0].Connected || g.Machines[0].Status == nil) {
+			err = fmt.Errorf("%+v", g.Machines)
+		}
+		return err
+	})
+}
+
+func portOf(t *testing.T, addr string) int {
+	t.Helper()
+	_, text, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
