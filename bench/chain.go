@@ -166,9 +166,9 @@ func serveConnectionPoint(ctx context.Context, c *childConfig, say *json.Encoder
 	records := web.NewRecords(8192)
 	p, err := connpoint.New(connpoint.Config{
 		Name: "bench", ConnectionID: "bench-1", Site: benchSite, SiteCA: ca[0], Certificate: pair,
-		Gateways: []connpoint.GatewayTarget{{Name: benchGateway, ServiceName: serviceName,
-			Instances: []connpoint.InstanceAddress{{Instance: 0, TCPTLS: c.Peer["tunnels"]}}}},
-		Mappings:      &connpoint.Mappings{Mappings: []connpoint.Mapping{{Role: benchRole, Internal: []string{"http://" + c.Origin}, SiteRole: true}}},
+		Gateways: []opencmg.GatewayTarget{{Name: benchGateway, ServiceName: serviceName,
+			Instances: []opencmg.InstanceAddress{{Instance: 0, TCPTLS: c.Peer["tunnels"]}}}},
+		Mappings:      &opencmg.URLMappings{Mappings: []opencmg.URLMapping{{Role: benchRole, Internal: []string{"http://" + c.Origin}, SiteRole: true}}},
 		PublishedFile: filepath.Join(c.Dir, "published.jws"),
 		Records:       records,
 		Log:           benchLog(),

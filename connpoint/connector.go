@@ -35,7 +35,7 @@ type Config struct {
 	Certificate tls.Certificate
 	// Gateways are those to serve while the mappings name none. Without either
 	// the connection point waits for mappings that do.
-	Gateways []GatewayTarget
+	Gateways []opencmg.GatewayTarget
 	// Proxy is the forward proxy on the way to the gateways, with credentials
 	// in its User part; nil dials directly (cmg-behaviour C7).
 	Proxy *url.URL
@@ -45,14 +45,14 @@ type Config struct {
 	// Mappings are the URL mappings at the start; see
 	// [Connector.SetMappings]. MappingsFile, when set, is read at the start
 	// and again whenever it changes.
-	Mappings     *Mappings
+	Mappings     *opencmg.URLMappings
 	MappingsFile string
 	// AwaitMappings starts although the MappingsFile is missing or can not be
 	// used, and takes it over when it can.
 	AwaitMappings bool
 	// LoadMappings turns the bytes of MappingsFile into mappings; default is
-	// [ParseMappings]. A caller that signs the document verifies it here.
-	LoadMappings func([]byte) (*Mappings, error)
+	// [opencmg.ParseURLMappings]. A caller that signs the document verifies it here.
+	LoadMappings func([]byte) (*opencmg.URLMappings, error)
 	// PublishedFile holds the signed published configuration to deliver. It
 	// is looked at every 200 ms, so that blocking a token or a certificate
 	// takes effect on every instance within a second. Empty: another
@@ -83,36 +83,6 @@ type Config struct {
 	// DialContext opens TCP connections to gateways, the proxy and roles;
 	// default is that of net.Dialer.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
-}
-
-// A GatewayTarget is one gateway that the connection point serves.
-type GatewayTarget struct {
-	// Name is the gateway's name as in its instances' certificates.
-	Name string `json:"name"`
-	// ServiceName is the host that the instances are found at by the
-	// documented ports (cmg-behaviour G11, G12) unless Instances lists them.
-	ServiceName string `json:"serviceName,omitempty"`
-	// Count is the expected number of instances; default is what the first
-	// instance that answers reports. A larger reported number wins.
-	Count int `json:"count,omitempty"`
-	// Instances lists addresses that do not follow the documented ports.
-	Instances []InstanceAddress `json:"instances,omitempty"`
-	// Joins lists where hosts with a join token are expected that are to become
-	// instances; see Config.Join. While it does and neither Count nor Instances
-	// name an instance, none is looked for by the documented ports.
-	Joins []JoinAddress `json:"joins,omitempty"`
-}
-
-// An InstanceAddress is where one instance of a gateway accepts tunnels. An
-// empty address is not tried.
-type InstanceAddress struct {
-	// Instance is the instance's number from 0, or -1 for an address that is
-	// balanced over all instances: it is dialled until every instance that the
-	// gateway reports was reached.
-	Instance int `json:"instance"`
-	// TCPTLS and HTTPS are host:port. TCPTLS is tried first.
-	TCPTLS string `json:"tcpTLS,omitempty"`
-	HTTPS  string `json:"https,omitempty"`
 }
 
 // A Connector is a running connection point.
@@ -152,7 +122,7 @@ func New(cfg Config) (*Connector, error) {
 	if err := cfg.Site.Validate(); err != nil {
 		return nil, fmt.Errorf("connection point: %w", err)
 	}
-	if err := validateTargets(cfg.Gateways); err != nil {
+	if err := (&opencmg.URLMappings{Gateways: cfg.Gateways}).Validate(); err != nil {
 		return nil, err
 	}
 	if cfg.Connections == 0 {
@@ -168,7 +138,7 @@ func New(cfg Config) (*Connector, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.LoadMappings == nil {
-		cfg.LoadMappings = ParseMappings
+		cfg.LoadMappings = opencmg.ParseURLMappings
 	}
 	if cfg.DialContext == nil {
 		cfg.DialContext = (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext
@@ -244,7 +214,7 @@ func (c *Connector) gateways() []*link { return *c.links.Load() }
 // setGateways makes the links to be those of the targets, which are valid.
 // Links that did not change go on undisturbed; those that are gone drain. The
 // caller holds c.setting, or is New.
-func (c *Connector) setGateways(targets []GatewayTarget) {
+func (c *Connector) setGateways(targets []opencmg.GatewayTarget) {
 	old := c.gateways()
 	next := make([]*link, 0, len(targets))
 	for _, t := range targets {
@@ -278,7 +248,7 @@ func (c *Connector) SetCertificate(cert tls.Certificate) { c.pool.certificate.St
 // SetMappings replaces the URL mappings, and the gateways when they name some.
 // Requests in flight finish by the old ones; a role whose mapping did not change
 // keeps its connections and counts, and so do the tunnels of a gateway.
-func (c *Connector) SetMappings(m *Mappings) error {
+func (c *Connector) SetMappings(m *opencmg.URLMappings) error {
 	c.setting.Lock()
 	defer c.setting.Unlock()
 	if err := m.Validate(); err != nil {

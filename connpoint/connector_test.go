@@ -153,7 +153,7 @@ func TestBalancedAddress(t *testing.T) {
 				in.wg.Go(func() { in.accept(nc) })
 			}
 		}()
-		l.cfg.Gateways[0].Instances = []connpoint.InstanceAddress{{Instance: -1, TCPTLS: ln.Addr().String()}}
+		l.cfg.Gateways[0].Instances = []opencmg.InstanceAddress{{Instance: -1, TCPTLS: ln.Addr().String()}}
 	})
 	for _, in := range l.instances {
 		in.tunnel()
@@ -237,7 +237,7 @@ func TestMappingsFile(t *testing.T) {
 	if got := do(t, c, ask{path: "/x", deadline: patience}); got.body != "hello" {
 		t.Fatalf("after a wrong document: %+v", got)
 	}
-	if err := l.conn.SetMappings(&connpoint.Mappings{Mappings: []connpoint.Mapping{{Role: "8", Internal: []string{"http://" + b.addr}}}}); err != nil {
+	if err := l.conn.SetMappings(&opencmg.URLMappings{Mappings: []opencmg.URLMapping{{Role: "8", Internal: []string{"http://" + b.addr}}}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := do(t, c, ask{path: "/x", deadline: patience}); got.body != "b" {
@@ -259,7 +259,7 @@ func TestTunnelThroughProxy(t *testing.T) {
 		l.cfg.Connections = 1
 		l.cfg.Proxy = &url.URL{Scheme: "http", Host: proxy.Addr().String(), User: url.UserPassword("svc", "secret")}
 		in := l.instances[0]
-		l.cfg.Gateways[0].Instances = []connpoint.InstanceAddress{{Instance: 0, HTTPS: in.addr}}
+		l.cfg.Gateways[0].Instances = []opencmg.InstanceAddress{{Instance: 0, HTTPS: in.addr}}
 		in.https = true
 		go func() {
 			for {
@@ -345,7 +345,7 @@ func TestHTTPSRoles(t *testing.T) {
 			good,
 		}
 		l.cfg.ClientRoots = roots
-		l.cfg.Mappings.Mappings = []connpoint.Mapping{
+		l.cfg.Mappings.Mappings = []opencmg.URLMapping{
 			{Role: "8", Internal: []string{ours("8").URL}, SiteRole: true},
 			{Role: "9", Internal: []string{ours("10").URL}, SiteRole: true}, // the wrong role answers
 			{Role: "11", Internal: []string{foreign.URL}, CAFile: caFile, ClientCertificate: true, CertificateRequired: true},
@@ -377,7 +377,7 @@ func TestHTTPSRoles(t *testing.T) {
 }
 
 func TestClientCertificateRequired(t *testing.T) {
-	l := newLab(t, 1, []connpoint.Mapping{{Role: "8", Internal: []string{"https://127.0.0.1:1"}, ClientCertificate: true, CertificateRequired: true}}, nil)
+	l := newLab(t, 1, []opencmg.URLMapping{{Role: "8", Internal: []string{"https://127.0.0.1:1"}, ClientCertificate: true, CertificateRequired: true}}, nil)
 	c := l.instances[0].tunnel()
 	got := do(t, c, ask{path: "/x", deadline: patience})
 	if got.line != "403 CMGConnector_Clientcertificaterequired" || got.err != nil {
@@ -398,7 +398,7 @@ func TestHealthPath(t *testing.T) {
 		}
 	}))
 	t.Cleanup(srv.Close)
-	l := newLab(t, 1, []connpoint.Mapping{{Role: "8", Internal: []string{srv.URL}, HealthPath: "/livez"}}, func(l *lab) { l.cfg.RoleWait = patience })
+	l := newLab(t, 1, []opencmg.URLMapping{{Role: "8", Internal: []string{srv.URL}, HealthPath: "/livez"}}, func(l *lab) { l.cfg.RoleWait = patience })
 	l.instances[0].tunnel()
 	l.log.wait("health check answered 503")
 	sick.Store(false)
@@ -416,7 +416,7 @@ func TestNewChecksItsConfiguration(t *testing.T) {
 	}
 	good := func() connpoint.Config {
 		return connpoint.Config{Name: "CP1", ConnectionID: "cp-1", Site: site, SiteCA: ca.Certificate(), Certificate: cert,
-			Gateways: []connpoint.GatewayTarget{{Name: gateway, ServiceName: "gw.test"}}}
+			Gateways: []opencmg.GatewayTarget{{Name: gateway, ServiceName: "gw.test"}}}
 	}
 	if _, err := connpoint.New(good()); err != nil {
 		t.Errorf("a good configuration: %v", err)
@@ -427,27 +427,27 @@ func TestNewChecksItsConfiguration(t *testing.T) {
 		"site code":                 func(c *connpoint.Config) { c.Site = "X" },
 		"gateway GW is there twice": func(c *connpoint.Config) { c.Gateways = append(c.Gateways, c.Gateways[0]) },
 		"instance 0 is there twice": func(c *connpoint.Config) {
-			c.Gateways[0].Instances = []connpoint.InstanceAddress{{HTTPS: "x:1"}, {HTTPS: "y:1"}}
+			c.Gateways[0].Instances = []opencmg.InstanceAddress{{HTTPS: "x:1"}, {HTTPS: "y:1"}}
 		},
 		"connections":          func(c *connpoint.Config) { c.Connections = 99 },
 		"set the service name": func(c *connpoint.Config) { c.Gateways[0].ServiceName = "" },
 		"count":                func(c *connpoint.Config) { c.Gateways[0].Count = 17 },
 		"0 to 15": func(c *connpoint.Config) {
-			c.Gateways[0].Instances = []connpoint.InstanceAddress{{Instance: 16, HTTPS: "x:1"}}
+			c.Gateways[0].Instances = []opencmg.InstanceAddress{{Instance: 16, HTTPS: "x:1"}}
 		},
-		"needs an address":  func(c *connpoint.Config) { c.Gateways[0].Instances = []connpoint.InstanceAddress{{}} },
+		"needs an address":  func(c *connpoint.Config) { c.Gateways[0].Instances = []opencmg.InstanceAddress{{}} },
 		"read URL mappings": func(c *connpoint.Config) { c.MappingsFile = filepath.Join(t.TempDir(), "none") },
 		"role": func(c *connpoint.Config) {
-			c.Mappings = &connpoint.Mappings{Mappings: []connpoint.Mapping{{Role: "x"}}}
+			c.Mappings = &opencmg.URLMappings{Mappings: []opencmg.URLMapping{{Role: "x"}}}
 		},
 		"8: ca: ": func(c *connpoint.Config) {
-			c.Mappings = &connpoint.Mappings{Mappings: []connpoint.Mapping{{Role: "8", Internal: []string{"https://mp"}, CA: "none"}}}
+			c.Mappings = &opencmg.URLMappings{Mappings: []opencmg.URLMapping{{Role: "8", Internal: []string{"https://mp"}, CA: "none"}}}
 		},
 		"exclude each other": func(c *connpoint.Config) {
-			c.Mappings = &connpoint.Mappings{Mappings: []connpoint.Mapping{{Role: "8", Internal: []string{"https://mp"}, CA: "x", CAFile: "x"}}}
+			c.Mappings = &opencmg.URLMappings{Mappings: []opencmg.URLMapping{{Role: "8", Internal: []string{"https://mp"}, CA: "x", CAFile: "x"}}}
 		},
 		"caFile": func(c *connpoint.Config) {
-			c.Mappings = &connpoint.Mappings{Mappings: []connpoint.Mapping{{Role: "8", Internal: []string{"https://mp"}, CAFile: "none"}}}
+			c.Mappings = &opencmg.URLMappings{Mappings: []opencmg.URLMapping{{Role: "8", Internal: []string{"https://mp"}, CAFile: "none"}}}
 		},
 	} {
 		c := good()

@@ -4,7 +4,7 @@
 // ever dials in to it.
 //
 // A [Connector] is made from a [Config] and works while [Connector.Run] runs.
-// [Mappings] say which role is where. forward.go follows one request.
+// [opencmg.URLMappings] say which role is where. forward.go follows one request.
 //
 // The package does not authenticate clients: the gateway did, and its verdict
 // arrives as the identity of the request. It does not decide what is

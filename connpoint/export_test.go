@@ -1,12 +1,13 @@
 package connpoint
 
 import (
+	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/internal/http1"
 	"github.com/opencmg/opencmg/tunnel"
 )
 
 // InternalRequest builds the head that the mapping's first host would get.
-func InternalRequest(m Mapping, req *tunnel.Request) (string, error) {
+func InternalRequest(m opencmg.URLMapping, req *tunnel.Request) (string, error) {
 	r, err := newRole(&Config{}, &pool{}, m)
 	if err != nil {
 		return "", err

@@ -380,3 +380,12 @@ func (x *exchange) finish() {
 		Duration: elapsed, RequestBytes: sent, ResponseBytes: x.got,
 	})
 }
+
+func plainText(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
+}

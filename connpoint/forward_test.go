@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencmg/opencmg/connpoint"
+	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/tunnel"
 )
 
@@ -390,8 +390,8 @@ func TestSeveralHosts(t *testing.T) {
 	a, b := make(chan seen, 100), make(chan seen, 100)
 	r1 := newRole(t, answering(plainAnswer, a))
 	r2 := newRole(t, answering(plainAnswer, b))
-	m := connpoint.Mapping{Role: "8", Internal: []string{"http://" + r1.addr, "http://" + r2.addr}}
-	l := newLab(t, 1, []connpoint.Mapping{m}, nil)
+	m := opencmg.URLMapping{Role: "8", Internal: []string{"http://" + r1.addr, "http://" + r2.addr}}
+	l := newLab(t, 1, []opencmg.URLMapping{m}, nil)
 	c := l.instances[0].tunnel()
 	for range 10 {
 		if got := do(t, c, ask{path: "/x", deadline: patience}); got.status != 200 {

@@ -15,16 +15,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/opencmg/opencmg"
-	"github.com/opencmg/opencmg/connpoint"
 	"github.com/opencmg/opencmg/pki"
 	"github.com/opencmg/opencmg/tunnel"
 )
 
 // target says where instances are.
-func target(name string, ins ...*instance) connpoint.GatewayTarget {
-	t := connpoint.GatewayTarget{Name: name, ServiceName: strings.ToLower(name) + ".test", Count: len(ins)}
+func target(name string, ins ...*instance) opencmg.GatewayTarget {
+	t := opencmg.GatewayTarget{Name: name, ServiceName: strings.ToLower(name) + ".test", Count: len(ins)}
 	for _, in := range ins {
-		t.Instances = append(t.Instances, connpoint.InstanceAddress{Instance: in.number, TCPTLS: in.addr})
+		t.Instances = append(t.Instances, opencmg.InstanceAddress{Instance: in.number, TCPTLS: in.addr})
 	}
 	return t
 }
@@ -36,12 +35,12 @@ func (l *lab) other(gateway string, number, total int) *instance {
 	return in
 }
 
-func (l *lab) setGateways(targets ...connpoint.GatewayTarget) {
+func (l *lab) setGateways(targets ...opencmg.GatewayTarget) {
 	l.t.Helper()
 	if targets == nil {
-		targets = []connpoint.GatewayTarget{}
+		targets = []opencmg.GatewayTarget{}
 	}
-	if err := l.conn.SetMappings(&connpoint.Mappings{Gateways: targets, Mappings: l.cfg.Mappings.Mappings}); err != nil {
+	if err := l.conn.SetMappings(&opencmg.URLMappings{Gateways: targets, Mappings: l.cfg.Mappings.Mappings}); err != nil {
 		l.t.Fatal(err)
 	}
 }
@@ -73,9 +72,9 @@ func TestGatewaysComeWithTheMappings(t *testing.T) {
 		t.Errorf("Ready without a gateway: %v", err)
 	}
 	a, b := l.other("GW", 0, 1), l.other("OTHER", 0, 1)
-	write := func(targets ...connpoint.GatewayTarget) {
+	write := func(targets ...opencmg.GatewayTarget) {
 		t.Helper()
-		doc, err := json.Marshal(&connpoint.Mappings{Version: 1, Gateways: targets})
+		doc, err := json.Marshal(&opencmg.URLMappings{Version: 1, Gateways: targets})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +101,7 @@ func TestConfiguredGatewaysComeBack(t *testing.T) {
 	first := l.instances[0].tunnel()
 	l.setGateways() // an empty list: none
 	gone(t, first)
-	if err := l.conn.SetMappings(&connpoint.Mappings{}); err != nil { // no list: those of the configuration
+	if err := l.conn.SetMappings(&opencmg.URLMappings{}); err != nil { // no list: those of the configuration
 		t.Fatal(err)
 	}
 	l.instances[0].tunnel()
@@ -166,8 +165,8 @@ func TestInstancesComeGoAndMove(t *testing.T) {
 	}
 
 	// A document that can not be right changes nothing.
-	for _, bad := range []connpoint.GatewayTarget{{}, {Name: "x"}, {Name: "x", ServiceName: "y", Count: 17}} {
-		if err := l.conn.SetMappings(&connpoint.Mappings{Gateways: []connpoint.GatewayTarget{bad}}); err == nil {
+	for _, bad := range []opencmg.GatewayTarget{{}, {Name: "x"}, {Name: "x", ServiceName: "y", Count: 17}} {
+		if err := l.conn.SetMappings(&opencmg.URLMappings{Gateways: []opencmg.GatewayTarget{bad}}); err == nil {
 			t.Errorf("%+v was taken", bad)
 		}
 	}
@@ -207,11 +206,11 @@ func TestUnusableFilesAreTriedAgain(t *testing.T) {
 	counts := make(chan bool, 1000)
 	l := newLab(t, 0, nil, func(l *lab) {
 		l.cfg.Gateways, l.cfg.MappingsFile, l.cfg.AwaitMappings = nil, file, true
-		l.cfg.LoadMappings = func(b []byte) (*connpoint.Mappings, error) {
+		l.cfg.LoadMappings = func(b []byte) (*opencmg.URLMappings, error) {
 			counts <- true
 			select {
 			case <-ready:
-				return connpoint.ParseMappings(b)
+				return opencmg.ParseURLMappings(b)
 			default:
 				return nil, fmt.Errorf("not yet valid")
 			}

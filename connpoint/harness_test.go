@@ -55,7 +55,7 @@ type lab struct {
 
 // newLab makes a site with n gateway instances that listen. adjust may change
 // the connector's configuration before it is made.
-func newLab(t *testing.T, n int, mappings []connpoint.Mapping, adjust func(*lab)) *lab {
+func newLab(t *testing.T, n int, mappings []opencmg.URLMapping, adjust func(*lab)) *lab {
 	t.Helper()
 	before := runtime.NumGoroutine()
 	t.Cleanup(func() { checkLeak(t, before) })
@@ -67,18 +67,18 @@ func newLab(t *testing.T, n int, mappings []connpoint.Mapping, adjust func(*lab)
 	l.cert = l.issue(pki.Template{CommonName: "cp", URIs: []string{opencmg.ConnectionPointURI(site, "cp-1")}, Client: true})
 	l.cfg = connpoint.Config{
 		Name: "CP1", ConnectionID: "cp-1", Site: site, SiteCA: ca.Certificate(), Certificate: l.cert,
-		Mappings: &connpoint.Mappings{Mappings: mappings},
+		Mappings: &opencmg.URLMappings{Mappings: mappings},
 		RoleWait: 2 * time.Second, DrainTimeout: 5 * time.Second,
 		Records: l.records,
 		Log:     slog.New(slog.NewTextHandler(l.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
-	target := connpoint.GatewayTarget{Name: gateway, ServiceName: "gw.test"}
+	target := opencmg.GatewayTarget{Name: gateway, ServiceName: "gw.test"}
 	for i := range n {
 		in := newInstance(l, i, n)
 		l.instances = append(l.instances, in)
-		target.Instances = append(target.Instances, connpoint.InstanceAddress{Instance: i, TCPTLS: in.addr})
+		target.Instances = append(target.Instances, opencmg.InstanceAddress{Instance: i, TCPTLS: in.addr})
 	}
-	l.cfg.Gateways = []connpoint.GatewayTarget{target}
+	l.cfg.Gateways = []opencmg.GatewayTarget{target}
 	if adjust != nil {
 		adjust(l)
 	}
@@ -484,8 +484,8 @@ func (r *role) close() {
 	r.wg.Wait()
 }
 
-func (r *role) mapping() []connpoint.Mapping {
-	return []connpoint.Mapping{{Role: "8", Internal: []string{"http://" + r.addr}, SiteRole: true}}
+func (r *role) mapping() []opencmg.URLMapping {
+	return []opencmg.URLMapping{{Role: "8", Internal: []string{"http://" + r.addr}, SiteRole: true}}
 }
 
 // readRequest reads one whole request.

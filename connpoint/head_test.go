@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/connpoint"
 	"github.com/opencmg/opencmg/internal/http1"
 	"github.com/opencmg/opencmg/tunnel"
@@ -32,7 +33,7 @@ func TestExternalURLBecomesInternalURL(t *testing.T) {
 		{"/wiki/", "http://wiki", "/wikileaks/x", ""},
 		{"/wiki/", "http://wiki", "/other", ""},
 	} {
-		m := connpoint.Mapping{Role: "72057594037927941", Prefix: tt.prefix, Internal: []string{tt.internal}}
+		m := opencmg.URLMapping{Role: "72057594037927941", Prefix: tt.prefix, Internal: []string{tt.internal}}
 		got, err := connpoint.InternalRequest(m, &tunnel.Request{Head: []byte(lines("GET "+tt.target+" HTTP/1.1", "Host: gw"))})
 		if tt.want == "" {
 			if err == nil {
@@ -58,7 +59,7 @@ func TestRequestFields(t *testing.T) {
 		"OpenCMG-Identity: auth=pki&client=GUID:2", "opencmg-anything: 1", "OPENCMG_IDENTITY: auth=pki", "X_Forwarded_For: 10.0.0.1", "X-CORRELATION-ID: mine", "X-Forwarded-For: 10.0.0.1", "Forwarded: for=10.0.0.1",
 		"Connection: keep-alive, X-Hop", "X-Hop: 1", "Keep-Alive: 5", "Proxy-Authorization: basic", "Expect: 100-continue", "Content-Length: 5")
 	req := &tunnel.Request{Head: []byte(head), BodyLength: 5, Identity: "auth=pki&thumbprint=ab", CorrelationID: "c0ffee"}
-	m := connpoint.Mapping{Role: "8", Internal: []string{"http://mp.corp:8080"}, SiteRole: true}
+	m := opencmg.URLMapping{Role: "8", Internal: []string{"http://mp.corp:8080"}, SiteRole: true}
 	common := []string{"CCM_POST /ccm_system/request HTTP/1.1", "Host: mp.corp:8080",
 		"CCMClientID: GUID:1", "Range: bytes=0-9", "Authorization: Bearer x", "CCMClientTimestampsSignature: s"}
 	got, err := connpoint.InternalRequest(m, req)
@@ -69,7 +70,7 @@ func TestRequestFields(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("role of our kind (-want +got):\n%s", d)
 	}
-	m = connpoint.Mapping{Role: "8", Internal: []string{"http://mp.corp:8080"}, HostHeader: "inner.example"}
+	m = opencmg.URLMapping{Role: "8", Internal: []string{"http://mp.corp:8080"}, HostHeader: "inner.example"}
 	if got, err = connpoint.InternalRequest(m, req); err != nil {
 		t.Fatal(err)
 	}
@@ -116,42 +117,13 @@ func TestFrameChunk(t *testing.T) {
 	}
 }
 
-func TestMappingsAreChecked(t *testing.T) {
-	for _, tt := range []struct{ doc, want string }{
-		{`{"mappings":[{"role":"8","internal":["http://mp"]}]}`, ""},
-		{`{"mappings":[{"role":"8","internal":["https://mp:8443/base"],"siteRole":true,"healthPath":"/livez"}]}`, ""},
-		{`{"mappings":[{"role":"08","internal":["http://mp"]}]}`, "without leading zeros"},
-		{`{"mappings":[{"role":"8","internal":[]}]}`, "at least one URL"},
-		{`{"mappings":[{"role":"8","internal":["ftp://mp"]}]}`, "http:// or https://"},
-		{`{"mappings":[{"role":"8","internal":["http://u:p@mp"]}]}`, "credentials"},
-		{`{"mappings":[{"role":"8","internal":["http://mp","http://mp"]}]}`, "twice"},
-		{`{"mappings":[{"role":"8","internal":["http://mp"]},{"role":"8","internal":["http://mp"]}]}`, "twice"},
-		{`{"mappings":[{"role":"8","internal":["http://mp"],"prefix":"wiki"}]}`, "slash"},
-		{`{"mappings":[{"role":"8","internal":["http://mp"],"hostHeader":"a\r\nX: y"}]}`, "hostHeader"},
-		{`{"mappings":[{"role":"8","internal":["http://mp"],"healthPath":"/a b"}]}`, "healthPath"},
-		{`{"mappings":[{"role":"8","internal":["http://mp"],"certificateRequired":true}]}`, "needs clientCertificate"},
-		{`{"mappings":[{"role":"8","internal":["http://mp"],"siteRole":true,"caFile":"x"}]}`, "excludes"},
-		{`{"mappings":[{"role":"8","internal":["http://mp"],"maxIdle":-1}]}`, "negative"},
-		{`{"mappings":[{"role":"8","interal":["http://mp"]}]}`, "interal"},
-		{`{`, "read URL mappings"},
-	} {
-		_, err := connpoint.ParseMappings([]byte(tt.doc))
-		switch {
-		case tt.want == "" && err != nil:
-			t.Errorf("%s: %v", tt.doc, err)
-		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
-			t.Errorf("%s: got %v, want an error with %q", tt.doc, err, tt.want)
-		}
-	}
-}
-
 // Whatever a target looks like, the internal request is one well-formed head
 // below the internal root, or there is none.
 func FuzzInternalTarget(f *testing.F) {
 	for _, s := range []string{"/CCM_Proxy_MutualAuth/8/CCM_STS", "/ccm_proxy_serverauth/8", "/CCM_Proxy_MutualAuth/8?x", "/CCM_Proxy_MutualAuth/8/../9", "*", "http://x/CCM_Proxy_MutualAuth/8/"} {
 		f.Add(s)
 	}
-	m := connpoint.Mapping{Role: "8", Internal: []string{"http://mp/base"}, SiteRole: true}
+	m := opencmg.URLMapping{Role: "8", Internal: []string{"http://mp/base"}, SiteRole: true}
 	f.Fuzz(func(t *testing.T, target string) {
 		got, err := connpoint.InternalRequest(m, &tunnel.Request{Head: []byte(lines("GET "+target+" HTTP/1.1", "Host: gw")), Identity: "auth=pki"})
 		if err != nil {

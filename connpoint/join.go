@@ -27,20 +27,13 @@ const (
 	maxProof  = 64 << 10         // bytes
 )
 
-// A JoinAddress is where a host is expected that has a join token.
-type JoinAddress struct {
-	// TCPTLS and HTTPS are host:port. TCPTLS is tried first.
-	TCPTLS string `json:"tcpTLS,omitempty"`
-	HTTPS  string `json:"https,omitempty"`
-}
-
 // expectJoins looks for hosts at the target's join addresses, and no longer at
 // others. l.mu is held.
 func (l *link) expectJoins() {
 	if l.c.cfg.Join == nil || l.ctx == nil || l.ctx.Err() != nil {
 		return
 	}
-	wanted := map[JoinAddress]bool{}
+	wanted := map[opencmg.JoinAddress]bool{}
 	for _, a := range l.target.Joins {
 		wanted[a] = true
 		if l.joins[a] == nil {
@@ -61,7 +54,7 @@ func (l *link) expectJoins() {
 var errJoined = errors.New("the host has a certificate of the site already")
 
 // expect dials the address until ctx ends.
-func (l *link) expect(ctx context.Context, a JoinAddress) {
+func (l *link) expect(ctx context.Context, a opencmg.JoinAddress) {
 	log := l.c.log.With("gateway", l.name, "address", a.TCPTLS+" "+a.HTTPS)
 	said := ""
 	for wait := joinFirst; ; wait = min(2*wait, joinMost) {
@@ -89,7 +82,7 @@ func (l *link) expect(ctx context.Context, a JoinAddress) {
 }
 
 // join makes one attempt.
-func (l *link) join(ctx context.Context, a JoinAddress) error {
+func (l *link) join(ctx context.Context, a opencmg.JoinAddress) error {
 	c := l.c
 	ctx, cancel := context.WithTimeout(ctx, joinWait)
 	defer cancel()

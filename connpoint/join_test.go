@@ -15,7 +15,6 @@ import (
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
-	"github.com/opencmg/opencmg/connpoint"
 	"github.com/opencmg/opencmg/pki"
 	"github.com/opencmg/opencmg/tunnel"
 )
@@ -110,10 +109,10 @@ func (h *joiningHost) serve(ctx context.Context, c *tls.Conn) {
 	}
 }
 
-func joinTarget(hosts ...*joiningHost) connpoint.GatewayTarget {
-	t := connpoint.GatewayTarget{Name: "GW", ServiceName: "gw.test"}
+func joinTarget(hosts ...*joiningHost) opencmg.GatewayTarget {
+	t := opencmg.GatewayTarget{Name: "GW", ServiceName: "gw.test"}
 	for _, h := range hosts {
-		t.Joins = append(t.Joins, connpoint.JoinAddress{TCPTLS: h.addr})
+		t.Joins = append(t.Joins, opencmg.JoinAddress{TCPTLS: h.addr})
 	}
 	return t
 }
@@ -148,7 +147,7 @@ func TestHostJoins(t *testing.T) {
 		t.Errorf("status: %+v", st)
 	}
 	// The site wants it no longer.
-	l.setGateways(connpoint.GatewayTarget{Name: "GW", ServiceName: "gw.test", Instances: []connpoint.InstanceAddress{{Instance: 5, TCPTLS: "127.0.0.1:1"}}})
+	l.setGateways(opencmg.GatewayTarget{Name: "GW", ServiceName: "gw.test", Instances: []opencmg.InstanceAddress{{Instance: 5, TCPTLS: "127.0.0.1:1"}}})
 }
 
 func TestHostThatCanNotJoin(t *testing.T) {
@@ -182,7 +181,7 @@ func TestHostThatCanNotJoin(t *testing.T) {
 	if len(away.grants)+len(broken.grants)+len(large.grants) != 0 {
 		t.Error("a host heard of a site that is away")
 	}
-	if err := l.conn.SetMappings(&connpoint.Mappings{Gateways: []connpoint.GatewayTarget{joinTarget(&joiningHost{})}}); err == nil {
+	if err := l.conn.SetMappings(&opencmg.URLMappings{Gateways: []opencmg.GatewayTarget{joinTarget(&joiningHost{})}}); err == nil {
 		t.Error("a join address without an address was taken")
 	}
 }

@@ -27,58 +27,16 @@ type link struct {
 	name string
 
 	mu        sync.Mutex // guards what follows
-	target    GatewayTarget
+	target    opencmg.GatewayTarget
 	ctx       context.Context // nil before start
 	cancel    context.CancelFunc
 	instances map[int]*instanceLink
 	reported  int // instances, as the gateway last said
-	joins     map[JoinAddress]context.CancelFunc
+	joins     map[opencmg.JoinAddress]context.CancelFunc
 }
 
-func newLink(c *Connector, t GatewayTarget) *link {
-	return &link{c: c, name: t.Name, target: t, instances: map[int]*instanceLink{}, joins: map[JoinAddress]context.CancelFunc{}}
-}
-
-// Validate checks what can be checked without a network.
-func (t *GatewayTarget) Validate() error {
-	if t.Name == "" {
-		return opencmg.Errorf(opencmg.Invalid, "gateway: name must be set")
-	}
-	if t.ServiceName == "" && len(t.Instances) == 0 {
-		return opencmg.Errorf(opencmg.Invalid, "gateway %s: set the service name or the addresses of its instances", t.Name)
-	}
-	if t.Count < 0 || t.Count > opencmg.MaxInstances {
-		return opencmg.Errorf(opencmg.Invalid, "gateway %s: count: must be 1 to %d", t.Name, opencmg.MaxInstances)
-	}
-	for i, a := range t.Instances {
-		if a.Instance < -1 || a.Instance >= opencmg.MaxInstances {
-			return opencmg.Errorf(opencmg.Invalid, "gateway %s: instance %d: must be 0 to %d, or -1 for a balanced address", t.Name, a.Instance, opencmg.MaxInstances-1)
-		}
-		if a.TCPTLS == "" && a.HTTPS == "" {
-			return opencmg.Errorf(opencmg.Invalid, "gateway %s: instance %d: needs an address", t.Name, a.Instance)
-		}
-		if slices.ContainsFunc(t.Instances[:i], func(b InstanceAddress) bool { return b.Instance == a.Instance }) {
-			return opencmg.Errorf(opencmg.Conflict, "gateway %s: instance %d is there twice", t.Name, a.Instance)
-		}
-	}
-	for _, a := range t.Joins {
-		if a.TCPTLS == "" && a.HTTPS == "" {
-			return opencmg.Errorf(opencmg.Invalid, "gateway %s: joins: each needs an address", t.Name)
-		}
-	}
-	return nil
-}
-
-func validateTargets(targets []GatewayTarget) error {
-	for i := range targets {
-		if err := targets[i].Validate(); err != nil {
-			return err
-		}
-		if slices.ContainsFunc(targets[:i], func(t GatewayTarget) bool { return t.Name == targets[i].Name }) {
-			return opencmg.Errorf(opencmg.Conflict, "gateway %s is there twice", targets[i].Name)
-		}
-	}
-	return nil
+func newLink(c *Connector, t opencmg.GatewayTarget) *link {
+	return &link{c: c, name: t.Name, target: t, instances: map[int]*instanceLink{}, joins: map[opencmg.JoinAddress]context.CancelFunc{}}
 }
 
 // start keeps the tunnels until ctx ends or the link is stopped.
@@ -92,7 +50,7 @@ func (l *link) start(ctx context.Context) {
 // begin begins with every instance that the target names. l.mu is held.
 func (l *link) begin() {
 	l.expectJoins()
-	if t := &l.target; t.Count > 0 || len(t.Instances) == 0 && len(t.Joins) == 0 || t.balanced() {
+	if t := &l.target; t.Count > 0 || len(t.Instances) == 0 && len(t.Joins) == 0 || balanced(t) {
 		for n := range max(1, t.Count) {
 			l.ensureLocked(n)
 		}
@@ -120,7 +78,7 @@ const replaceAfter = 15 * time.Second
 // update takes over what the site says now about the gateway. Tunnels to
 // instances whose address did not change stay; those to instances that are gone
 // drain, and those by a former address do once there is one by the new address.
-func (l *link) update(t GatewayTarget) {
+func (l *link) update(t opencmg.GatewayTarget) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if reflect.DeepEqual(l.target, t) {
@@ -128,21 +86,21 @@ func (l *link) update(t GatewayTarget) {
 	}
 	old := l.target
 	l.target = t
-	listed := func(n int) bool { _, ok := t.listed(n); return ok }
+	named := func(n int) bool { _, ok := listed(&t, n); return ok }
 	gone := func(n int) bool { return false }
 	switch {
 	case t.Count > 0:
 		l.reported = t.Count // until the gateway says otherwise
-		gone = func(n int) bool { return n >= t.Count && !(listed(n) && !t.balanced()) }
-	case len(t.Instances) > 0 && !t.balanced():
-		gone = func(n int) bool { return !listed(n) }
+		gone = func(n int) bool { return n >= t.Count && !(named(n) && !balanced(&t)) }
+	case len(t.Instances) > 0 && !balanced(&t):
+		gone = func(n int) bool { return !named(n) }
 	}
 	if l.ctx == nil {
 		return
 	}
 	for n := range opencmg.MaxInstances {
 		i := l.instances[n]
-		if i == nil || !gone(n) && old.way(n) == t.way(n) {
+		if i == nil || !gone(n) && wayTo(&old, n) == wayTo(&t, n) {
 			continue
 		}
 		delete(l.instances, n)
@@ -180,16 +138,16 @@ func (i *instanceLink) retire() {
 // A way is all of a target that decides how an instance is reached.
 type way struct {
 	serviceName string
-	address     InstanceAddress
+	address     opencmg.InstanceAddress
 }
 
-func (t *GatewayTarget) way(n int) way {
-	a, _ := t.listed(n)
+func wayTo(t *opencmg.GatewayTarget, n int) way {
+	a, _ := listed(t, n)
 	return way{t.ServiceName, a}
 }
 
 // listed returns the address that the target has for the instance.
-func (t *GatewayTarget) listed(n int) (a InstanceAddress, ok bool) {
+func listed(t *opencmg.GatewayTarget, n int) (a opencmg.InstanceAddress, ok bool) {
 	for _, a := range t.Instances {
 		if a.Instance == n {
 			return a, true
@@ -204,8 +162,8 @@ func (t *GatewayTarget) listed(n int) (a InstanceAddress, ok bool) {
 }
 
 // balanced reports whether one address leads to all instances.
-func (t *GatewayTarget) balanced() bool {
-	return slices.ContainsFunc(t.Instances, func(a InstanceAddress) bool { return a.Instance == -1 })
+func balanced(t *opencmg.GatewayTarget) bool {
+	return slices.ContainsFunc(t.Instances, func(a opencmg.InstanceAddress) bool { return a.Instance == -1 })
 }
 
 // ensure starts to keep tunnels to the instance unless that is done already.
@@ -244,7 +202,7 @@ func (l *link) learn(instances int) {
 	defer l.mu.Unlock()
 	l.reported = instances
 	for n := range instances {
-		if _, listed := l.target.listed(n); listed || l.target.ServiceName != "" {
+		if _, listed := listed(&l.target, n); listed || l.target.ServiceName != "" {
 			l.ensureLocked(n)
 		}
 	}
@@ -262,7 +220,7 @@ func (l *link) wantedLocked(n int) bool {
 	if l.reported == 0 || n < max(l.reported, l.target.Count) {
 		return true
 	}
-	return slices.ContainsFunc(l.target.Instances, func(a InstanceAddress) bool { return a.Instance == n })
+	return slices.ContainsFunc(l.target.Instances, func(a opencmg.InstanceAddress) bool { return a.Instance == n })
 }
 
 // forget ends the keeping of an instance that was taken away. It reports
@@ -313,18 +271,18 @@ func (l *link) lastError() string {
 
 // address returns where the instance accepts tunnels, and the gateway's service
 // name.
-func (l *link) address(n int) (a InstanceAddress, serviceName string) {
+func (l *link) address(n int) (a opencmg.InstanceAddress, serviceName string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	serviceName = l.target.ServiceName
-	if a, ok := l.target.listed(n); ok {
+	if a, ok := listed(&l.target, n); ok {
 		return a, serviceName
 	}
 	https := 443
 	if max(l.reported, l.target.Count, len(l.instances)) > 1 {
 		https = portHTTPS + n
 	}
-	return InstanceAddress{Instance: n,
+	return opencmg.InstanceAddress{Instance: n,
 		TCPTLS: net.JoinHostPort(serviceName, strconv.Itoa(portTCPTLS+n)),
 		HTTPS:  net.JoinHostPort(serviceName, strconv.Itoa(https))}, serviceName
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/opencmg/opencmg/pki"
 )
 
-// Defaults of a [Mapping].
+// Defaults of a [opencmg.URLMapping].
 const (
 	defaultConnectTimeout = 5 * time.Second
 	defaultMaxConnections = 20000
@@ -29,7 +29,7 @@ const (
 // A role is a mapping in use: its hosts with their connections, and the
 // traffic of its endpoints.
 type role struct {
-	mapping        Mapping
+	mapping        opencmg.URLMapping
 	pool           *pool
 	hosts          []*host
 	next           atomic.Uint32
@@ -48,7 +48,7 @@ type role struct {
 
 // newRole resolves a valid mapping. It reads the CA file and connects to
 // nothing.
-func newRole(cfg *Config, p *pool, m Mapping) (*role, error) {
+func newRole(cfg *Config, p *pool, m opencmg.URLMapping) (*role, error) {
 	r := &role{
 		mapping:        m,
 		pool:           p,

@@ -361,59 +361,16 @@ func publishedTenants(tx *sitedb.Tx) ([]opencmg.Tenant, error) {
 	return list, nil
 }
 
-// urlMappings is the document of a connection point: which external path is
-// which internal URL, and which gateways to dial.
-type urlMappings struct {
-	Version  uint64        `json:"version"`
-	Mappings []urlMapping  `json:"mappings"`
-	Gateways []dialGateway `json:"gateways"`
-}
-
-type urlMapping struct {
-	Role                opencmg.RoleID `json:"role"`
-	Name                string         `json:"name,omitempty"`
-	Prefix              string         `json:"prefix,omitempty"`
-	Internal            []string       `json:"internal"`
-	SiteRole            bool           `json:"siteRole,omitempty"`
-	CA                  string         `json:"ca,omitempty"`
-	ServerName          string         `json:"serverName,omitempty"`
-	HostHeader          string         `json:"hostHeader,omitempty"`
-	HealthPath          string         `json:"healthPath,omitempty"`
-	ClientCertificate   bool           `json:"clientCertificate,omitempty"`
-	CertificateRequired bool           `json:"certificateRequired,omitempty"`
-	Identity            bool           `json:"identity,omitempty"`
-}
-
-type dialGateway struct {
-	Name        string         `json:"name"`
-	ServiceName string         `json:"serviceName,omitempty"`
-	Count       int            `json:"count,omitempty"`
-	Instances   []dialInstance `json:"instances,omitempty"`
-	Joins       []dialJoin     `json:"joins,omitempty"`
-}
-
-// dialJoin is where a host is expected that has a join token.
-type dialJoin struct {
-	TCPTLS string `json:"tcpTLS,omitempty"`
-	HTTPS  string `json:"https,omitempty"`
-}
-
-type dialInstance struct {
-	Instance int    `json:"instance"`
-	TCPTLS   string `json:"tcpTLS,omitempty"`
-	HTTPS    string `json:"https,omitempty"`
-}
-
 // mappings is the document of one connection point, without version.
-func (p *publisher) mappings(tx *sitedb.Tx, c *record[pointRecord]) (*urlMappings, error) {
-	m := &urlMappings{Mappings: []urlMapping{}, Gateways: []dialGateway{}}
+func (p *publisher) mappings(tx *sitedb.Tx, c *record[pointRecord]) (*opencmg.URLMappings, error) {
+	m := &opencmg.URLMappings{Mappings: []opencmg.URLMapping{}, Gateways: []opencmg.GatewayTarget{}}
 	roles, err := all[roleRecord](tx, kindRole)
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range roles {
 		if v := r.Value; v.AllowGatewayTraffic {
-			m.Mappings = append(m.Mappings, urlMapping{
+			m.Mappings = append(m.Mappings, opencmg.URLMapping{
 				Role: v.RoleID, Name: r.Name, Prefix: v.Prefix, Internal: v.Internal, SiteRole: v.Own, CA: v.CA, ServerName: v.ServerName,
 				HostHeader: v.HostHeader, HealthPath: v.HealthPath, ClientCertificate: v.ClientCertificate, CertificateRequired: v.CertificateRequired, Identity: v.Identity,
 			})
@@ -426,9 +383,9 @@ func (p *publisher) mappings(tx *sitedb.Tx, c *record[pointRecord]) (*urlMapping
 	if err != nil {
 		return nil, err
 	}
-	d := dialGateway{Name: g.Value.Prefix, ServiceName: g.Value.ServiceName}
+	d := opencmg.GatewayTarget{Name: g.Value.Prefix, ServiceName: g.Value.ServiceName}
 	for _, machine := range g.Value.Machines {
-		i := dialInstance{Instance: machine.Number}
+		i := opencmg.InstanceAddress{Instance: machine.Number}
 		switch {
 		case machine.Address != "":
 			i.TCPTLS, i.HTTPS = hostPort(machine.Address, machine.TunnelPort), hostPort(machine.Address, machine.HTTPSPort)

@@ -55,12 +55,12 @@ func checkJoinHosts(in *adminservice.JoinTokenRecord) error {
 }
 
 // expectedHosts are the places at which hosts with a join token may appear.
-func expectedHosts(tx *sitedb.Tx, g *record[gatewayRecord], now time.Time) ([]dialJoin, error) {
+func expectedHosts(tx *sitedb.Tx, g *record[gatewayRecord], now time.Time) ([]opencmg.JoinAddress, error) {
 	if g.Value.Model != adminservice.ModelSelfHosted {
 		return nil, nil
 	}
 	tokens, err := all[joinTokenRecord](tx, kindJoinToken)
-	var list []dialJoin
+	var list []opencmg.JoinAddress
 	for _, t := range tokens {
 		v := t.Value
 		if v.Kind != joinGateway || v.GatewayID != g.ID || v.Uses < 1 || now.After(v.Expires) {
@@ -71,7 +71,7 @@ func expectedHosts(tx *sitedb.Tx, g *record[gatewayRecord], now time.Time) ([]di
 			hosts = []string{g.Value.ServiceName}
 		}
 		for _, h := range hosts {
-			j := dialJoin{TCPTLS: hostPort(h, v.TunnelPort), HTTPS: hostPort(h, v.HTTPSPort)}
+			j := opencmg.JoinAddress{TCPTLS: hostPort(h, v.TunnelPort), HTTPS: hostPort(h, v.HTTPSPort)}
 			if !slices.Contains(list, j) {
 				list = append(list, j)
 			}

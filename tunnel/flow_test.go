@@ -72,8 +72,8 @@ func TestStalledReaderHoldsOneWindow(t *testing.T) {
 			got += len(p.want(tunnel.FrameData).payload)
 		}
 		synctest.Wait()
-		if len(p.frames) != 0 || got != 16384 {
-			t.Fatalf("%d bytes and more", got)
+		if more := p.rest(); len(more) != 0 || got != 16384 {
+			t.Fatalf("%d bytes, and %d frames more: %v", got, len(more), more)
 		}
 		p.send(tunnel.Window(1, 100))
 		if f := p.want(tunnel.FrameData); len(f.payload) != 100 {

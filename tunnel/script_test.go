@@ -141,6 +141,26 @@ func (p *script) next() (frame, bool) {
 	return frame{}, false
 }
 
+// rest returns the frames that have come and that nobody took, without PINGs:
+// one may come at any time.
+func (p *script) rest() (frames []frame) {
+	for {
+		select {
+		case f, ok := <-p.frames:
+			if !ok {
+				return frames
+			}
+			if f.typ == tunnel.FramePing {
+				p.nc.Write(tunnel.Pong(binary.BigEndian.Uint64(f.payload)))
+				continue
+			}
+			frames = append(frames, f)
+		default:
+			return frames
+		}
+	}
+}
+
 // want expects a frame of the type.
 func (p *script) want(typ uint8) frame {
 	p.t.Helper()

@@ -127,12 +127,12 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 		Connections:   c.Connections,
 		PublishedFile: filepath.Join(dir, publishedFile),
 		MappingsFile:  filepath.Join(dir, mappingsFile),
-		LoadMappings: func(b []byte) (*connpoint.Mappings, error) {
+		LoadMappings: func(b []byte) (*opencmg.URLMappings, error) {
 			doc, err := pki.VerifyDocument(pki.KindURLMappings, b, r.identity.siteCA, opencmg.ConfigurationSigningURI(c.Site), time.Now())
 			if err != nil {
 				return nil, err
 			}
-			return connpoint.ParseMappings(doc)
+			return opencmg.ParseURLMappings(doc)
 		},
 		AwaitMappings:    c.SiteServer != "",
 		CollectInstances: c.SiteServer != "",
@@ -148,9 +148,9 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 		}
 	}
 	for _, g := range c.Gateways {
-		t := connpoint.GatewayTarget{Name: g.Name, ServiceName: g.ServiceName, Count: g.Count}
+		t := opencmg.GatewayTarget{Name: g.Name, ServiceName: g.ServiceName, Count: g.Count}
 		for _, i := range g.Instances {
-			t.Instances = append(t.Instances, connpoint.InstanceAddress{Instance: i.Instance, TCPTLS: i.TCPTLS, HTTPS: i.HTTPS})
+			t.Instances = append(t.Instances, opencmg.InstanceAddress{Instance: i.Instance, TCPTLS: i.TCPTLS, HTTPS: i.HTTPS})
 		}
 		cfg.Gateways = append(cfg.Gateways, t)
 	}
@@ -175,7 +175,7 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 	link, err = r.siteLink(c.SiteServer, c.Outbound, sitelink.Config{
 		Kind: adminservice.SystemConnectionPoint, Site: c.Site, Dir: dir, Logs: logs,
 		CheckMappings: func(b []byte) error {
-			_, err := connpoint.ParseMappings(b)
+			_, err := opencmg.ParseURLMappings(b)
 			return err
 		},
 		Apply: func(d *adminservice.Documents) error {

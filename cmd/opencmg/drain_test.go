@@ -73,7 +73,7 @@ roles:
 	h.inside = filepath.Join(site, "connection-point-cp1")
 
 	var backends []*backend
-	target := connpoint.GatewayTarget{Name: "gw", Count: 2}
+	target := opencmg.GatewayTarget{Name: "gw", Count: 2}
 	for i := range 2 {
 		in := &balancedInstance{
 			cloud: keyvaulttest.Start(t), dir: filepath.Join(h.dir, fmt.Sprintf("machine-%d", i)),
@@ -81,7 +81,7 @@ roles:
 		}
 		h.instances = append(h.instances, in)
 		backends = append(backends, &backend{addr: in.addr, probe: "http://" + in.probe + "/readyz"})
-		target.Instances = append(target.Instances, connpoint.InstanceAddress{Instance: i, HTTPS: in.tunnel})
+		target.Instances = append(target.Instances, opencmg.InstanceAddress{Instance: i, HTTPS: in.tunnel})
 		doc, err := yaml.Marshal(&GatewayConfig{
 			Gateway: "gw", ServiceName: "gw.example.com", Site: "LAB", StateDir: "state", DrainSettle: 500 * time.Millisecond,
 			Cloud:  &bootstrap.Cloud{Vault: keyvaulttest.Vault, IdentityClientID: keyvaulttest.ClientID},
@@ -176,7 +176,7 @@ func (h *balancedGateway) publish(change func(*opencmg.PublishedConfiguration)) 
 }
 
 // connect runs the connection point until the test ends.
-func (h *balancedGateway) connect(target connpoint.GatewayTarget) {
+func (h *balancedGateway) connect(target opencmg.GatewayTarget) {
 	h.t.Helper()
 	id, err := loadIdentity(h.inside)
 	if err != nil {
@@ -184,14 +184,14 @@ func (h *balancedGateway) connect(target connpoint.GatewayTarget) {
 	}
 	h.cp, err = connpoint.New(connpoint.Config{
 		Name: "cp1", ConnectionID: "cp1", Site: "LAB", SiteCA: id.siteCA, Certificate: id.pair,
-		Gateways: []connpoint.GatewayTarget{target}, CollectInstances: true,
+		Gateways: []opencmg.GatewayTarget{target}, CollectInstances: true,
 		PublishedFile: filepath.Join(h.inside, publishedFile), MappingsFile: filepath.Join(h.inside, mappingsFile),
-		LoadMappings: func(b []byte) (*connpoint.Mappings, error) {
+		LoadMappings: func(b []byte) (*opencmg.URLMappings, error) {
 			doc, err := pki.VerifyDocument(pki.KindURLMappings, b, id.siteCA, opencmg.ConfigurationSigningURI("LAB"), time.Now())
 			if err != nil {
 				return nil, err
 			}
-			return connpoint.ParseMappings(doc)
+			return opencmg.ParseURLMappings(doc)
 		},
 	})
 	if err != nil {

@@ -14,7 +14,6 @@ import (
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
-	"github.com/opencmg/opencmg/connpoint"
 	"github.com/opencmg/opencmg/internal/systemtest"
 	"github.com/opencmg/opencmg/pki"
 )
@@ -52,10 +51,10 @@ func TestSelfHostedGateway(t *testing.T) {
 	l.published.Roles = []opencmg.PublishedRole{{ID: "1", Site: "EXA", Kind: opencmg.KindService, Name: "wiki", Prefix: "/wiki/", Endpoints: []opencmg.Endpoint{
 		{Name: "wiki", Auth: []opencmg.AuthMode{opencmg.AuthNone}, Methods: []string{"GET"}}}}}
 	second := freeAddress(t)
-	target := connpoint.GatewayTarget{Name: "example", ServiceName: "gw.example.com", Joins: []connpoint.JoinAddress{{TCPTLS: l.tunnel, HTTPS: l.addr}, {HTTPS: second}}}
-	l.mappings = connpoint.Mappings{
-		Mappings: []connpoint.Mapping{{Role: "1", Prefix: "/wiki/", Internal: []string{wiki.URL}}},
-		Gateways: []connpoint.GatewayTarget{target},
+	target := opencmg.GatewayTarget{Name: "example", ServiceName: "gw.example.com", Joins: []opencmg.JoinAddress{{TCPTLS: l.tunnel, HTTPS: l.addr}, {HTTPS: second}}}
+	l.mappings = opencmg.URLMappings{
+		Mappings: []opencmg.URLMapping{{Role: "1", Prefix: "/wiki/", Internal: []string{wiki.URL}}},
+		Gateways: []opencmg.GatewayTarget{target},
 	}
 	l.s.Set("cp1", l.documents())
 	startProgram(t, "connection-point", "serve", "--config", filepath.Join(dir, "connection-point.yaml"))
@@ -71,8 +70,8 @@ func TestSelfHostedGateway(t *testing.T) {
 		return err
 	})
 	// The site says where the instance is.
-	target.Joins, target.Instances = target.Joins[1:], []connpoint.InstanceAddress{{Instance: 0, TCPTLS: l.tunnel, HTTPS: l.addr}}
-	l.mappings.Gateways = []connpoint.GatewayTarget{target}
+	target.Joins, target.Instances = target.Joins[1:], []opencmg.InstanceAddress{{Instance: 0, TCPTLS: l.tunnel, HTTPS: l.addr}}
+	l.mappings.Gateways = []opencmg.GatewayTarget{target}
 	l.s.Set("cp1", l.documents())
 	eventually(t, "gateway", readyz("http://"+l.private+"/readyz"))
 	c := trusting(l.publicCA.Certificate(), nil, l.addr)

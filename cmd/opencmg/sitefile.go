@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/opencmg/opencmg"
-	"github.com/opencmg/opencmg/connpoint"
 	"github.com/opencmg/opencmg/pki"
 )
 
@@ -143,7 +142,7 @@ type SiteLimits struct {
 }
 
 // compile turns the site file into the two documents, without a version.
-func (sf *SiteFile) compile(base string, now time.Time) (*opencmg.PublishedConfiguration, *connpoint.Mappings, error) {
+func (sf *SiteFile) compile(base string, now time.Time) (*opencmg.PublishedConfiguration, *opencmg.URLMappings, error) {
 	if err := sf.Site.Validate(); err != nil {
 		return nil, nil, err
 	}
@@ -167,7 +166,7 @@ func (sf *SiteFile) compile(base string, now time.Time) (*opencmg.PublishedConfi
 		}
 		c.ConnectionPoints = append(c.ConnectionPoints, opencmg.RegisteredConnectionPoint{Name: p.Name, ConnectionID: p.ConnectionID, Site: sf.Site})
 	}
-	m := &connpoint.Mappings{}
+	m := &opencmg.URLMappings{}
 	for _, r := range sf.Roles {
 		role := opencmg.PublishedRole{ID: r.ID, Site: sf.Site, Kind: r.Kind, Name: r.Name, Prefix: r.Prefix}
 		for _, e := range r.Endpoints {
@@ -177,7 +176,7 @@ func (sf *SiteFile) compile(base string, now time.Time) (*opencmg.PublishedConfi
 			role.Endpoints = opencmg.ManagementPointEndpoints()
 		}
 		c.Roles = append(c.Roles, role)
-		m.Mappings = append(m.Mappings, connpoint.Mapping{
+		m.Mappings = append(m.Mappings, opencmg.URLMapping{
 			Role: r.ID, Name: r.Name, Prefix: r.Prefix, Internal: r.Internal, SiteRole: r.SiteRole,
 			CAFile: relativeTo(base, r.CAFile), ServerName: r.ServerName, HostHeader: r.HostHeader, HealthPath: r.HealthPath,
 			ClientCertificate: r.ClientCertificate, CertificateRequired: r.CertificateRequired, Identity: r.Identity,

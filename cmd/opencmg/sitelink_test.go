@@ -20,7 +20,6 @@ import (
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
-	"github.com/opencmg/opencmg/connpoint"
 	"github.com/opencmg/opencmg/internal/systemtest"
 	"github.com/opencmg/opencmg/pki"
 )
@@ -39,7 +38,7 @@ type linkedSite struct {
 	tunnel    string
 	private   string
 	published opencmg.PublishedConfiguration
-	mappings  connpoint.Mappings
+	mappings  opencmg.URLMappings
 }
 
 const linkedHierarchy = "6F3B9C1E-6A0B-4C55-9D1B-0D7E2A9C1F11"
@@ -215,10 +214,10 @@ func TestLinkedConnectionPoint(t *testing.T) {
 	l.published.Certificates.Roots = []string{string(machines.CertificatePEM())}
 	l.published.Roles = []opencmg.PublishedRole{{ID: "1", Site: "EXA", Kind: opencmg.KindService, Name: "wiki", Prefix: "/wiki/", Endpoints: []opencmg.Endpoint{
 		{Name: "wiki", Auth: []opencmg.AuthMode{opencmg.AuthPKI}, Methods: []string{"GET"}}}}}
-	l.mappings = connpoint.Mappings{
-		Mappings: []connpoint.Mapping{{Role: "1", Prefix: "/wiki/", Internal: []string{wiki.URL}}},
-		Gateways: []connpoint.GatewayTarget{{Name: "example", ServiceName: "gw.example.com", Count: 1,
-			Instances: []connpoint.InstanceAddress{{Instance: 0, TCPTLS: l.tunnel, HTTPS: l.addr}}}},
+	l.mappings = opencmg.URLMappings{
+		Mappings: []opencmg.URLMapping{{Role: "1", Prefix: "/wiki/", Internal: []string{wiki.URL}}},
+		Gateways: []opencmg.GatewayTarget{{Name: "example", ServiceName: "gw.example.com", Count: 1,
+			Instances: []opencmg.InstanceAddress{{Instance: 0, TCPTLS: l.tunnel, HTTPS: l.addr}}}},
 	}
 	l.s.Set("cp1", l.documents())
 	eventually(t, "connection point", readyz("http://"+private+"/readyz"))
