@@ -14,8 +14,20 @@
 //   - [github.com/opencmg/opencmg/mp] is the management point that answers
 //     (mp.go).
 //
+// Behind them stands the site, in the order in which it deploys a gateway:
+//
+//   - [github.com/opencmg/opencmg/adminservice] is what administrators, and the
+//     systems of a site, say to it and hear from it.
+//   - [github.com/opencmg/opencmg/site] is the site server: it keeps what was
+//     asked for (gateways.go), goes the steps of a deployment (steps.go), and
+//     publishes what gateways and connection points must know (publish.go).
+//   - [github.com/opencmg/opencmg/azure] speaks with Resource Manager, Graph and
+//     Key Vault, and
+//   - [github.com/opencmg/opencmg/labcloud] stands in for them on loopback, with
+//     machines that are processes.
+//
 // Around them: pki (certificates and tokens), ccm (the Configuration Manager
 // client's messages, shared by mp and client), client (the agent on a device),
-// sitedb (the database), labcloud (a stand-in for Microsoft Entra ID on
-// loopback) and cmd/opencmg, which wires everything into one binary.
+// sitedb (the database of a site), and cmd/opencmg, which wires everything into
+// one binary.
 package opencmg

@@ -12,8 +12,9 @@ type URLMappings struct {
 	// Version grows with every change; it is informational.
 	Version  uint64       `json:"version,omitempty"`
 	Mappings []URLMapping `json:"mappings"`
-	// Gateways, when the document has them, replace the gateways of the connection point's own configuration; an empty
-	// list means that there is none to serve at present.
+	// Gateways, when the document has them, replace those of the connection
+	// point's own configuration; an empty list means that there is none to
+	// serve at present.
 	Gateways []GatewayTarget `json:"gateways,omitzero"`
 }
 
@@ -154,8 +155,8 @@ type GatewayTarget struct {
 	// Instances lists addresses that do not follow the documented ports.
 	Instances []InstanceAddress `json:"instances,omitempty"`
 	// Joins lists where hosts with a join token are expected that are to become
-	// instances. While it does and neither Count nor Instances
-	// name an instance, none is looked for by the documented ports.
+	// instances. While it does and neither Count nor Instances name an
+	// instance, none is looked for by the documented ports.
 	Joins []JoinAddress `json:"joins,omitempty"`
 }
 

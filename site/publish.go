@@ -83,7 +83,7 @@ func (p *publisher) publish(ctx context.Context) error {
 			return err
 		}
 		return p.compare(tx, docs, func(d *document, rec *record[publishedRecord]) error {
-			if same = same && d != nil && rec != nil && rec.Value.Digest == d.digest; same && d.kind == kindPublished {
+			if same = same && rec != nil && rec.Value.Digest == d.digest; same && d.kind == kindPublished {
 				versions[d.id] = rec.Value.Version
 			}
 			return nil
@@ -111,8 +111,8 @@ func (p *publisher) store(tx *sitedb.Tx, blocked []string, versions map[string]u
 	}
 	return p.compare(tx, docs, func(d *document, rec *record[publishedRecord]) error {
 		switch {
-		case d == nil: // of something that is gone; its name is its kind
-			return tx.Delete(rec.Name, rec.ID, 0)
+		case d.sign == nil:
+			return tx.Delete(d.kind, d.id, 0)
 		case rec == nil:
 			rec = &record[publishedRecord]{ID: d.id, Name: d.id}
 			fallthrough
@@ -137,8 +137,9 @@ func (p *publisher) store(tx *sitedb.Tx, blocked []string, versions map[string]u
 	})
 }
 
-// compare pairs the documents that should be with those that are. Without a
-// partner one of them is nil; the name of a stored one is then its kind.
+// compare pairs the documents that should be with those that are. A new one has
+// no record; for a record of something that is gone there is a document that
+// can not be signed.
 func (p *publisher) compare(tx *sitedb.Tx, docs []document, f func(*document, *record[publishedRecord]) error) error {
 	for _, kind := range []string{kindPublished, kindMappings} {
 		stored, err := all[publishedRecord](tx, kind)
@@ -160,8 +161,7 @@ func (p *publisher) compare(tx *sitedb.Tx, docs []document, f func(*document, *r
 			}
 		}
 		for _, rec := range stored {
-			rec.Name = kind
-			if err := f(nil, rec); err != nil {
+			if err := f(&document{kind: kind, id: rec.ID}, rec); err != nil {
 				return err
 			}
 		}

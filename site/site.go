@@ -10,8 +10,8 @@
 // through systems.go.
 //
 // To follow the creation of a gateway, read gateways.go (what is asked), then
-// manager.go (which steps), steps.go (what each step does) and publish.go (what
-// the instances are told).
+// plan.go (what it means), manager.go (which steps), steps.go (what each step
+// does) and publish.go (what the instances are told).
 package site
 
 import (

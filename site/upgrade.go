@@ -1,0 +1,137 @@
+package site
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/azure"
+)
+
+func (g *gatewayRun) scale(ctx context.Context) error {
+	// Machines above the number asked for are drained before the cloud takes
+	// them away; it takes the newest.
+	machines := slices.Clone(g.rec.Value.Machines)
+	slices.SortFunc(machines, func(a, b machineRecord) int { return compareIDs(a.ID, b.ID) })
+	for _, m := range machines[min(g.d.Instances, len(machines)):] {
+		if err := g.drain(ctx, m.Number); err != nil {
+			return err
+		}
+	}
+	err := g.cloud.Scale(ctx, g.d, g.say)
+	return errors.Join(err, g.undrain(ctx))
+}
+
+// compareIDs orders the cloud's instance IDs, which are numbers.
+func compareIDs(a, b string) int {
+	if len(a) != len(b) {
+		return len(a) - len(b)
+	}
+	return strings.Compare(a, b)
+}
+
+func (g *gatewayRun) upgrade(ctx context.Context) error {
+	if err := g.describe(ctx); err != nil {
+		return err
+	}
+	numberOf := func(id string) int {
+		for _, m := range g.rec.Value.Machines {
+			if m.ID == id {
+				return m.Number
+			}
+		}
+		return -1
+	}
+	err := g.cloud.Upgrade(ctx, g.d, azure.Hooks{
+		Drain: func(ctx context.Context, m opencmg.Machine) error {
+			if n := numberOf(m.ID); n >= 0 {
+				return g.drain(ctx, n)
+			}
+			return nil
+		},
+		Ready: func(ctx context.Context, m opencmg.Machine) error {
+			if err := g.undrain(ctx); err != nil {
+				return err
+			}
+			return g.ready(ctx, m.ID, numberOf(m.ID))
+		},
+	}, g.say)
+	return errors.Join(err, g.undrain(ctx))
+}
+
+// ready waits until a machine is healthy again and, when connection points
+// serve the gateway, has its tunnels.
+func (g *gatewayRun) ready(ctx context.Context, id string, n int) error {
+	for {
+		machines, err := g.cloud.Machines(ctx, g.d)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(machines, func(m opencmg.Machine) bool { return m.ID == id })
+		if i < 0 {
+			return nil
+		}
+		healthy := machines[i].Power == powerRunning && machines[i].Health == healthHealthy
+		_, connected := g.s.live.instance(g.rec.Value.Prefix, n, g.s.cfg.Now())
+		if healthy && (connected || !g.s.live.served(g.rec.Value.Prefix, g.s.cfg.Now())) {
+			return nil
+		}
+		if err := pause(ctx, g.s.cfg.Poll); err != nil {
+			return err
+		}
+	}
+}
+
+// drain tells an instance to send its clients away, and waits until it has
+// none in flight.
+func (g *gatewayRun) drain(ctx context.Context, n int) error {
+	if len(g.rec.Value.Machines) < 2 || !g.s.live.served(g.rec.Value.Prefix, g.s.cfg.Now()) {
+		return nil // nobody could take its clients, or nobody could tell it
+	}
+	g.say("drain", fmt.Sprintf("instance %d sends its clients away", n))
+	if err := g.s.publisher.drain(ctx, g.rec.ID, n); err != nil {
+		return err
+	}
+	ends := g.s.cfg.Now().Add(drainTime)
+	for g.s.cfg.Now().Before(ends) {
+		status, connected := g.s.live.instance(g.rec.Value.Prefix, n, g.s.cfg.Now())
+		if !connected || status != nil && status.Drained {
+			return nil
+		}
+		if err := pause(ctx, min(g.s.cfg.Poll, time.Second)); err != nil {
+			return err
+		}
+	}
+	g.say("drain", fmt.Sprintf("instance %d still has requests in flight after %v and goes down all the same", n, drainTime))
+	return nil
+}
+
+func (g *gatewayRun) undrain(ctx context.Context) error {
+	return g.s.publisher.drain(ctx, g.rec.ID, -1)
+}
+
+func (g *gatewayRun) await(ctx context.Context, step string, done func(*opencmg.InstanceStatus) bool) error {
+	ends := g.s.cfg.Now().Add(awaitTime)
+	for {
+		var waiting []string
+		for _, m := range g.rec.Value.Machines {
+			status, connected := g.s.live.instance(g.rec.Value.Prefix, m.Number, g.s.cfg.Now())
+			if connected && (status == nil || !done(status)) {
+				waiting = append(waiting, fmt.Sprint(m.Number))
+			}
+		}
+		if len(waiting) == 0 {
+			return nil
+		}
+		if g.s.cfg.Now().After(ends) {
+			return opencmg.Errorf(opencmg.Timeout, "instances %s did not follow within %v: look at their CMGService.log", strings.Join(waiting, ", "), awaitTime)
+		}
+		if err := pause(ctx, min(g.s.cfg.Poll, time.Second)); err != nil {
+			return err
+		}
+	}
+}
