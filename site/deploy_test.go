@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
@@ -277,4 +278,38 @@ func TestConversion(t *testing.T) {
 		t.Errorf("classic name: %v", err)
 	}
 	r.finish(do[adminservice.Operation](r, "DELETE", "Gateways/"+third.ID, nil))
+}
+
+// The machines of a gateway get new tunnel identities before the present ones
+// end, and not sooner.
+func TestTunnelIdentitiesAreRenewed(t *testing.T) {
+	r := newRig(t)
+	r.connect()
+	in := r.newGateway()
+	in.Instances = 1
+	r.finish(do[adminservice.Operation](r, "POST", "Gateways", in))
+	g := r.gateway()
+	p := r.join("cp1", g.ID)
+	look := func(left time.Duration) []string {
+		t.Helper()
+		p.says(opencmg.InstanceStatus{Gateway: "granitefalls", Started: r.now(), Time: r.now(), Configuration: 1 << 40, TunnelCertEnds: r.now().Add(left)})
+		r.look("identities")
+		return r.messages("the tunnel identities")
+	}
+	if m := look(61 * 24 * time.Hour); len(m) != 0 {
+		t.Errorf("61 days before: %q", m)
+	}
+	if m := look(59 * 24 * time.Hour); len(m) != 1 {
+		t.Fatalf("59 days before: %q", m)
+	}
+	var op adminservice.Operation
+	for _, o := range do[adminservice.Page[adminservice.Operation]](r, "GET", "Operations", nil).Value {
+		if o.Kind == "synchronize" {
+			op = o
+		}
+	}
+	r.finish(op)
+	if got := r.gateway(); got.State != adminservice.StateReady {
+		t.Errorf("the gateway is %s afterwards", got.State)
+	}
 }

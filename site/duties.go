@@ -23,6 +23,7 @@ func (s *Server) allDuties() []*duty {
 		{name: "expiry", every: time.Hour, do: s.watchExpiry},
 		{name: "trim", every: time.Hour, do: s.trim},
 		{name: "certificates", every: s.cfg.Watch, do: s.renewCertificates},
+		{name: "identities", every: 6 * time.Hour, do: s.renewIdentities},
 		{name: "discovery", every: s.cfg.Watch, do: s.discoverDue},
 		{name: "storage", every: time.Hour, do: s.tendStorage},
 	}

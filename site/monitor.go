@@ -267,10 +267,11 @@ func (s *Server) expiries(ctx context.Context) ([]adminservice.Expiry, error) {
 		}
 		list = append(list, e)
 	}
-	byHand, bySite := "by an administrator", "by the site, "+strconv.Itoa(int(identityRenew.Hours()/24))+" days before"
+	days := strconv.Itoa(int(identityRenew.Hours()/24)) + " days before"
+	byHand, bySite, atStart := "by an administrator", "by the site, "+days, "by the site when it starts, from "+days
 	add("site-ca", "site", "site CA", string(s.Code()), byHand, s.SiteCA().NotAfter)
-	add("configuration-signing", "site", "configuration-signing key", string(s.Code()), bySite, s.keys.signing.Leaf.NotAfter)
-	add("token-signing", "site", "token-signing key", string(s.Code()), bySite, s.keys.token.Leaf.NotAfter)
+	add("configuration-signing", "site", "configuration-signing key", string(s.Code()), atStart, s.keys.signing.Leaf.NotAfter)
+	add("token-signing", "site", "token-signing key", string(s.Code()), atStart, s.keys.token.Leaf.NotAfter)
 	if cert, err := s.ownCertificate(); err == nil {
 		add("site-server-certificate", "site", "site server", string(s.Code()), bySite, cert.Leaf.NotAfter)
 	}
@@ -326,12 +327,14 @@ func (s *Server) expiries(ctx context.Context) ([]adminservice.Expiry, error) {
 	}
 	for _, st := range s.live.all() {
 		id := fmt.Sprintf("%s/%d", st.Gateway, st.Instance)
+		renewal := bySite
 		if slices.ContainsFunc(gateways, func(g *record[gatewayRecord]) bool {
 			return g.Value.Prefix == st.Gateway && g.Value.Model == adminservice.ModelSelfHosted
 		}) {
 			add("server-certificate", id, "of instance "+id, st.Gateway, "by the administrator of its host", st.CertificateEnds)
+			renewal = "by joining its host anew"
 		}
-		add("tunnel-identity", id, "instance "+id, st.Gateway, "by an upgrade or synchronize", st.TunnelCertEnds)
+		add("tunnel-identity", id, "instance "+id, st.Gateway, renewal, st.TunnelCertEnds)
 		for _, l := range st.RevocationLists {
 			// A list is renewed all the time; only one that is about to end
 			// without a successor is news.
