@@ -280,6 +280,30 @@ func TestConversion(t *testing.T) {
 	r.finish(do[adminservice.Operation](r, "DELETE", "Gateways/"+third.ID, nil))
 }
 
+// TestUpgradeThatWasCutOff: a machine that had the newest model and no fresh disk
+// yet when an upgrade ended gets one by the next.
+func TestUpgradeThatWasCutOff(t *testing.T) {
+	r := newRig(t)
+	r.connect()
+	r.finish(do[adminservice.Operation](r, "POST", "Gateways", r.newGateway()))
+	g := r.gateway()
+	if _, err := r.cloud.SetFault(labFault{Kind: "forbidden", Path: "/reimage", Times: 1}); err != nil {
+		t.Fatal(err)
+	}
+	op := do[adminservice.Operation](r, "PATCH", "Gateways/"+g.ID, map[string]any{"size": "Standard"})
+	if _, err := r.c.Wait(t.Context(), op.ID, nil); err == nil {
+		t.Fatal("the upgrade did not fail")
+	}
+	r.finish(do[adminservice.Operation](r, "POST", "Gateways/"+g.ID+"/retry", nil))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, m := range r.machines {
+		if m.spec.Generation != 1 {
+			t.Errorf("machine %s: %d fresh disks, want 1", id, m.spec.Generation)
+		}
+	}
+}
+
 // The machines of a gateway get new tunnel identities before the present ones
 // end, and not sooner.
 func TestTunnelIdentitiesAreRenewed(t *testing.T) {

@@ -60,6 +60,10 @@ type machineRecord struct {
 	Port   int    `json:"port,omitempty"`   // public port of its tunnels
 	Power  string `json:"power,omitempty"`  // as last seen
 	Health string `json:"health,omitempty"` // as last seen
+	// Stale is set from before an upgrade gives the machine the newest model
+	// until it serves from a fresh disk: the cloud alone does not tell that an
+	// upgrade was cut off in between.
+	Stale bool `json:"stale,omitempty"`
 	// Where tunnels to a self-hosted instance are dialled: the ID is the
 	// thumbprint of its key.
 	Address    string `json:"address,omitempty"` // without port

@@ -289,7 +289,7 @@ func number(before []machineRecord, machines []opencmg.Machine) []machineRecord 
 		r := machineRecord{ID: m.ID, Number: -1, Port: m.TunnelPort, Power: m.Power, Health: m.Health}
 		for _, b := range before {
 			if b.ID == m.ID {
-				r.Number = b.Number
+				r.Number, r.Stale = b.Number, b.Stale
 				taken[r.Number] = true
 			}
 		}

@@ -40,17 +40,32 @@ func (g *gatewayRun) upgrade(ctx context.Context) error {
 	if err := g.describe(ctx); err != nil {
 		return err
 	}
-	numberOf := func(id string) int {
+	known := func(id string) machineRecord {
 		for _, m := range g.rec.Value.Machines {
 			if m.ID == id {
-				return m.Number
+				return m
 			}
 		}
-		return -1
+		return machineRecord{Number: -1}
+	}
+	stale := func(ctx context.Context, id string, stale bool) error {
+		return g.save(ctx, func(v *gatewayRecord) {
+			for i := range v.Machines {
+				if v.Machines[i].ID == id {
+					v.Machines[i].Stale = stale
+				}
+			}
+		})
 	}
 	err := g.cloud.Upgrade(ctx, g.d, azure.Hooks{
+		Needs: func(_ context.Context, m opencmg.Machine) (bool, error) {
+			return !m.LatestModel || known(m.ID).Stale, nil
+		},
 		Drain: func(ctx context.Context, m opencmg.Machine) error {
-			if n := numberOf(m.ID); n >= 0 {
+			if err := stale(ctx, m.ID, true); err != nil {
+				return err
+			}
+			if n := known(m.ID).Number; n >= 0 {
 				return g.drain(ctx, n)
 			}
 			return nil
@@ -59,7 +74,10 @@ func (g *gatewayRun) upgrade(ctx context.Context) error {
 			if err := g.undrain(ctx); err != nil {
 				return err
 			}
-			return g.ready(ctx, m.ID, numberOf(m.ID))
+			if err := g.ready(ctx, m.ID, known(m.ID).Number); err != nil {
+				return err
+			}
+			return stale(ctx, m.ID, false)
 		},
 	}, g.say)
 	return errors.Join(err, g.undrain(ctx))
