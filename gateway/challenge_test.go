@@ -79,7 +79,9 @@ func TestCertificateByACME(t *testing.T) {
 		if len(prefer) == 1 {
 			want = prefer[0]
 		}
-		if !slices.Equal(kinds, []string{want, want}) {
+		// Now and then Pebble reuses an authorization although it is told not
+		// to; the first order has none to reuse.
+		if slices.ContainsFunc(kinds, func(kind string) bool { return kind != want }) || len(seen) == 0 && len(kinds) != len(names) {
 			t.Errorf("prefer %v: it used %v", prefer, kinds)
 		}
 		if seen[pki.Thumbprint(cert.Leaf)] {

@@ -214,9 +214,9 @@ func TestDocuments(t *testing.T) {
 	if n := strings.Count(r.log.String(), "not JSON"); n != 1 {
 		t.Errorf("said %d times", n)
 	}
-	if !strings.Contains(r.log.String(), "taking over what the site gave works again") {
-		t.Error("the end of the trouble was not said")
-	}
+	eventually(t, "the end of the trouble in the log", func() bool {
+		return strings.Contains(r.log.String(), "taking over what the site gave works again")
+	})
 }
 
 // TestForeignDocuments has somebody else sign.
