@@ -280,6 +280,20 @@ func TestConversion(t *testing.T) {
 	r.finish(do[adminservice.Operation](r, "DELETE", "Gateways/"+third.ID, nil))
 }
 
+// TestEndedOperation: one that ended after somebody found it to be open is not
+// done again.
+func TestEndedOperation(t *testing.T) {
+	r := newRig(t)
+	r.connect()
+	op := do[adminservice.Operation](r, "POST", "Gateways", r.newGateway())
+	r.finish(op)
+	before := do[adminservice.Operation](r, "GET", "Operations/"+op.ID, nil)
+	r.s.StartOperation(t.Context(), op.ID)
+	if after := do[adminservice.Operation](r, "GET", "Operations/"+op.ID, nil); len(after.Log) != len(before.Log) || !after.Changed.Equal(before.Changed) {
+		t.Errorf("it was done again: %d lines of log became %d", len(before.Log), len(after.Log))
+	}
+}
+
 // TestUpgradeThatWasCutOff: a machine that had the newest model and no fresh disk
 // yet when an upgrade ended gets one by the next.
 func TestUpgradeThatWasCutOff(t *testing.T) {

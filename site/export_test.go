@@ -2,6 +2,7 @@ package site
 
 import (
 	"context"
+	"runtime"
 
 	"github.com/opencmg/opencmg/adminservice"
 )
@@ -14,6 +15,17 @@ func (s *Server) Look(ctx context.Context, name string) error {
 		}
 	}
 	panic("there is no duty " + name)
+}
+
+// StartOperation does what the cloud service manager does with an operation that
+// it found to be open.
+func (s *Server) StartOperation(ctx context.Context, id string) {
+	s.manager.start(ctx, id)
+	for busy := true; busy; runtime.Gosched() {
+		s.manager.mu.Lock()
+		busy = s.manager.running[id]
+		s.manager.mu.Unlock()
+	}
 }
 
 // A RouteEntry is a row of the route table, for tests.

@@ -106,23 +106,40 @@ func (m *manager) startAll(ctx context.Context) error {
 		return err
 	}
 	for _, op := range ops {
-		m.mu.Lock()
-		busy := m.running[op.ID]
-		m.running[op.ID] = true
-		m.mu.Unlock()
-		if busy {
-			continue
-		}
-		m.all.Go(func() {
-			defer func() {
-				m.mu.Lock()
-				delete(m.running, op.ID)
-				m.mu.Unlock()
-			}()
-			m.perform(ctx, op)
-		})
+		m.start(ctx, op.ID)
 	}
 	return nil
+}
+
+// start does an operation unless it runs or has ended. Whoever asks may have
+// read it before it ended, so what counts is its state once nobody else can
+// begin with it.
+func (m *manager) start(ctx context.Context, id string) {
+	m.mu.Lock()
+	busy := m.running[id]
+	m.running[id] = true
+	m.mu.Unlock()
+	if busy {
+		return
+	}
+	m.all.Go(func() {
+		defer func() {
+			m.mu.Lock()
+			delete(m.running, id)
+			m.mu.Unlock()
+		}()
+		var op sitedb.Operation
+		err := m.s.db.View(ctx, "operation", func(tx *sitedb.Tx) (err error) {
+			op, err = tx.Operation(id)
+			return err
+		})
+		switch {
+		case err != nil && ctx.Err() == nil:
+			m.s.log.Error("an operation can not be read, it is tried again", "component", componentManager, "operation", id, "err", err)
+		case err == nil && (op.State == sitedb.OperationCreated || op.State == sitedb.OperationInProgress):
+			m.perform(ctx, op)
+		}
+	})
 }
 
 // A run is one operation being done.
