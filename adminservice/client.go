@@ -73,27 +73,23 @@ func (p *ProblemError) Error() string {
 
 // Unwrap gives the kind that belongs to the status.
 func (p *ProblemError) Unwrap() error {
-	switch p.Status {
-	case http.StatusBadRequest:
-		return opencmg.Invalid
-	case http.StatusUnauthorized:
-		return opencmg.Unauthorized
-	case http.StatusForbidden:
-		return opencmg.Forbidden
-	case http.StatusNotFound:
-		return opencmg.NotFound
-	case http.StatusConflict:
-		return opencmg.Conflict
-	case http.StatusPreconditionFailed:
-		return opencmg.Stale
-	case http.StatusRequestEntityTooLarge:
-		return opencmg.TooLarge
-	case http.StatusServiceUnavailable:
-		return opencmg.Unavailable
-	case http.StatusGatewayTimeout:
-		return opencmg.Timeout
+	if kind, ok := statusKinds[p.Status]; ok {
+		return kind
 	}
 	return nil
+}
+
+// statusKinds are the kinds of failure that the site's statuses stand for.
+var statusKinds = map[int]opencmg.Kind{
+	http.StatusBadRequest:            opencmg.Invalid,
+	http.StatusUnauthorized:          opencmg.Unauthorized,
+	http.StatusForbidden:             opencmg.Forbidden,
+	http.StatusNotFound:              opencmg.NotFound,
+	http.StatusConflict:              opencmg.Conflict,
+	http.StatusPreconditionFailed:    opencmg.Stale,
+	http.StatusRequestEntityTooLarge: opencmg.TooLarge,
+	http.StatusServiceUnavailable:    opencmg.Unavailable,
+	http.StatusGatewayTimeout:        opencmg.Timeout,
 }
 
 // A Page is an answer with many objects.

@@ -269,23 +269,16 @@ func problem(res *http.Response, body []byte) string {
 	return s
 }
 
-// kindOf is the kind that a status stands for.
+// kindOf is the kind that a status stands for, also of something between here
+// and the site.
 func kindOf(status int) opencmg.Kind {
-	switch status {
-	case http.StatusUnauthorized:
-		return opencmg.Unauthorized
-	case http.StatusForbidden:
-		return opencmg.Forbidden
-	case http.StatusNotFound, http.StatusGone:
-		return opencmg.NotFound
-	case http.StatusConflict, http.StatusPreconditionFailed:
-		return opencmg.Conflict
-	case http.StatusRequestEntityTooLarge:
-		return opencmg.TooLarge
-	case http.StatusGatewayTimeout:
-		return opencmg.Timeout
+	if kind, ok := statusKinds[status]; ok {
+		return kind
 	}
-	if status >= 500 || status == http.StatusTooManyRequests {
+	switch {
+	case status == http.StatusGone:
+		return opencmg.NotFound
+	case status >= 500 || status == http.StatusTooManyRequests:
 		return opencmg.Unavailable
 	}
 	return opencmg.Invalid

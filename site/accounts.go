@@ -26,18 +26,6 @@ func account(r *record[accountRecord]) adminservice.Account {
 	}
 }
 
-func (s *Server) listAccounts(w http.ResponseWriter, r *http.Request) error {
-	records, err := readAll[accountRecord](r.Context(), s.db, kindAccount)
-	if err != nil {
-		return err
-	}
-	var list []adminservice.Account
-	for _, rec := range records {
-		list = append(list, account(rec))
-	}
-	return answerList(w, r, list)
-}
-
 func (s *Server) addAccount(w http.ResponseWriter, r *http.Request) error {
 	var a adminservice.Account
 	if err := decodeBody(r, &a); err != nil {

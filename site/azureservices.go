@@ -118,10 +118,7 @@ func (s *Server) addAzureService(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) changeAzureService(w http.ResponseWriter, r *http.Request) error {
 	var change adminservice.AzureServiceChange
-	if err := decodeBody(r, &change); err != nil {
-		return err
-	}
-	version, err := ifMatch(r)
+	version, err := decodeChange(r, &change)
 	if err != nil {
 		return err
 	}

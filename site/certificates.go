@@ -29,18 +29,6 @@ func trusted(r *record[trustedRecord]) adminservice.TrustedCertificate {
 	}
 }
 
-func (s *Server) listTrusted(w http.ResponseWriter, r *http.Request) error {
-	records, err := readAll[trustedRecord](r.Context(), s.db, kindTrusted)
-	if err != nil {
-		return err
-	}
-	var list []adminservice.TrustedCertificate
-	for _, rec := range records {
-		list = append(list, trusted(rec))
-	}
-	return answerList(w, r, list)
-}
-
 func (s *Server) addTrusted(w http.ResponseWriter, r *http.Request) error {
 	var in adminservice.TrustedCertificate
 	if err := decodeBody(r, &in); err != nil {
@@ -147,17 +135,9 @@ type tokenIssuerRecord struct {
 	Ends time.Time `json:"ends"`
 }
 
-func (s *Server) listTokenIssuers(w http.ResponseWriter, r *http.Request) error {
-	records, err := readAll[tokenIssuerRecord](r.Context(), s.db, kindTokenIssuer)
-	if err != nil {
-		return err
-	}
-	var list []adminservice.TokenIssuer
-	for _, rec := range records {
-		v := rec.Value
-		list = append(list, adminservice.TokenIssuer{ID: rec.ID, Version: rec.Version, Certificate: v.Certificate, Issuer: v.Issuer, Audience: v.Audience, AllowUnbound: v.AllowUnbound, Ends: v.Ends})
-	}
-	return answerList(w, r, list)
+func tokenIssuer(r *record[tokenIssuerRecord]) adminservice.TokenIssuer {
+	v := r.Value
+	return adminservice.TokenIssuer{ID: r.ID, Version: r.Version, Certificate: v.Certificate, Issuer: v.Issuer, Audience: v.Audience, AllowUnbound: v.AllowUnbound, Ends: v.Ends}
 }
 
 func (s *Server) addTokenIssuer(w http.ResponseWriter, r *http.Request) error {
@@ -201,16 +181,8 @@ type blockedRecord struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-func (s *Server) listBlocked(w http.ResponseWriter, r *http.Request) error {
-	records, err := readAll[blockedRecord](r.Context(), s.db, kindBlocked)
-	if err != nil {
-		return err
-	}
-	var list []adminservice.BlockedCertificate
-	for _, rec := range records {
-		list = append(list, adminservice.BlockedCertificate{ID: rec.ID, Version: rec.Version, Reason: rec.Value.Reason, Blocked: rec.Created})
-	}
-	return answerList(w, r, list)
+func blockedCertificate(r *record[blockedRecord]) adminservice.BlockedCertificate {
+	return adminservice.BlockedCertificate{ID: r.ID, Version: r.Version, Reason: r.Value.Reason, Blocked: r.Created}
 }
 
 func (s *Server) blockCertificate(w http.ResponseWriter, r *http.Request) error {
@@ -232,7 +204,7 @@ func (s *Server) blockCertificate(w http.ResponseWriter, r *http.Request) error 
 	if err != nil {
 		return err
 	}
-	return answerOne(w, http.StatusCreated, rec.Version, adminservice.BlockedCertificate{ID: id, Version: rec.Version, Reason: in.Reason, Blocked: rec.Created})
+	return answerOne(w, http.StatusCreated, rec.Version, blockedCertificate(rec))
 }
 
 // thumbprint writes a SHA-256 thumbprint as the site does: without the colons

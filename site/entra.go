@@ -47,28 +47,13 @@ const (
 
 func appSecret(id string) string { return "application/" + id }
 
-func (s *Server) listTenants(w http.ResponseWriter, r *http.Request) error {
-	records, err := readAll[tenantRecord](r.Context(), s.db, kindTenant)
-	if err != nil {
-		return err
-	}
-	var list []adminservice.Tenant
-	for _, t := range records {
-		list = append(list, tenant(t))
-	}
-	return answerList(w, r, list)
-}
-
 func tenant(r *record[tenantRecord]) adminservice.Tenant {
 	return adminservice.Tenant{ID: r.ID, Version: r.Version, Name: r.Name, Environment: r.Value.Environment, DisableAuthentication: r.Value.Disabled}
 }
 
 func (s *Server) changeTenant(w http.ResponseWriter, r *http.Request) error {
 	var in adminservice.TenantChange
-	if err := decodeBody(r, &in); err != nil {
-		return err
-	}
-	version, err := ifMatch(r)
+	version, err := decodeChange(r, &in)
 	if err != nil {
 		return err
 	}

@@ -263,10 +263,7 @@ func (s *Server) cloudOf(ctx context.Context, v *gatewayRecord) (Cloud, error) {
 
 func (s *Server) changeGateway(w http.ResponseWriter, r *http.Request) error {
 	var in adminservice.GatewayChange
-	if err := decodeBody(r, &in); err != nil {
-		return err
-	}
-	version, err := ifMatch(r)
+	version, err := decodeChange(r, &in)
 	if err != nil {
 		return err
 	}
@@ -327,10 +324,7 @@ func (s *Server) changeGateway(w http.ResponseWriter, r *http.Request) error {
 // with case).
 func (s *Server) renewGatewayCertificate(w http.ResponseWriter, r *http.Request) error {
 	var in adminservice.ServerCertificate
-	if err := decodeBody(r, &in); err != nil {
-		return err
-	}
-	version, err := ifMatch(r)
+	version, err := decodeChange(r, &in)
 	if err != nil {
 		return err
 	}

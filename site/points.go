@@ -31,18 +31,6 @@ func (s *Server) point(r *record[pointRecord]) adminservice.ConnectionPoint {
 	return p
 }
 
-func (s *Server) listPoints(w http.ResponseWriter, r *http.Request) error {
-	records, err := readAll[pointRecord](r.Context(), s.db, kindPoint)
-	if err != nil {
-		return err
-	}
-	var list []adminservice.ConnectionPoint
-	for _, rec := range records {
-		list = append(list, s.point(rec))
-	}
-	return answerList(w, r, list)
-}
-
 func (s *Server) changePoint(w http.ResponseWriter, r *http.Request) error {
 	var in adminservice.ConnectionPointChange
 	if err := decodeBody(r, &in); err != nil {
@@ -176,18 +164,6 @@ func (s *Server) siteRole(r *record[roleRecord]) adminservice.SiteRole {
 	return role
 }
 
-func (s *Server) listRoles(w http.ResponseWriter, r *http.Request) error {
-	records, err := readAll[roleRecord](r.Context(), s.db, kindRole)
-	if err != nil {
-		return err
-	}
-	var list []adminservice.SiteRole
-	for _, rec := range records {
-		list = append(list, s.siteRole(rec))
-	}
-	return answerList(w, r, list)
-}
-
 func roleOf(in *adminservice.SiteRole) roleRecord {
 	return roleRecord{
 		Kind: in.Kind, Internal: in.Internal, AllowGatewayTraffic: in.AllowGatewayTraffic, Prefix: in.Prefix, Endpoints: in.Endpoints, CA: in.CA,
@@ -252,10 +228,7 @@ func onOff(on bool) string {
 
 func (s *Server) changeRole(w http.ResponseWriter, r *http.Request) error {
 	var in adminservice.SiteRoleChange
-	if err := decodeBody(r, &in); err != nil {
-		return err
-	}
-	version, err := ifMatch(r)
+	version, err := decodeChange(r, &in)
 	if err != nil {
 		return err
 	}

@@ -33,11 +33,11 @@ func (s *Server) routeTable() []route {
 		{"GET", "openapi.yaml", anybody, getDescription},
 		{"GET", "Site", anybody, s.getSite},
 
-		{"GET", "Accounts", anybody, s.listAccounts},
+		{"GET", "Accounts", anybody, list(s, kindAccount, account)},
 		{"POST", "Accounts", fullOnly, s.addAccount},
 		{"DELETE", "Accounts/{id}", fullOnly, s.deleteAccount},
 
-		{"GET", "Tenants", anybody, s.listTenants},
+		{"GET", "Tenants", anybody, list(s, kindTenant, tenant)},
 		{"PATCH", "Tenants/{id}", infrastructure, s.changeTenant},
 		{"DELETE", "Tenants/{id}", infrastructure, s.deleteTenant},
 		{"GET", "Applications", anybody, s.listApplications},
@@ -57,20 +57,20 @@ func (s *Server) routeTable() []route {
 		{"GET", "Groups", anybody, s.listGroups},
 
 		{"POST", "ServerCertificates/check", anybody, s.checkServerCertificate},
-		{"GET", "TrustedCertificates", anybody, s.listTrusted},
+		{"GET", "TrustedCertificates", anybody, list(s, kindTrusted, trusted)},
 		{"POST", "TrustedCertificates", infrastructure, s.addTrusted},
 		{"DELETE", "TrustedCertificates/{id}", infrastructure, s.deleteTrusted},
-		{"GET", "TokenIssuers", anybody, s.listTokenIssuers},
+		{"GET", "TokenIssuers", anybody, list(s, kindTokenIssuer, tokenIssuer)},
 		{"POST", "TokenIssuers", infrastructure, s.addTokenIssuer},
 		{"DELETE", "TokenIssuers/{id}", infrastructure, s.deleteTokenIssuer},
-		{"GET", "BlockedCertificates", anybody, s.listBlocked},
+		{"GET", "BlockedCertificates", anybody, list(s, kindBlocked, blockedCertificate)},
 		{"POST", "BlockedCertificates", operations, s.blockCertificate},
 		{"DELETE", "BlockedCertificates/{id}", operations, s.unblockCertificate},
 		{"GET", "BulkRegistrationTokens", anybody, s.listBulkTokens},
 		{"POST", "BulkRegistrationTokens", operations, s.addBulkToken},
 		{"POST", "BulkRegistrationTokens/{id}/block", operations, s.blockBulkToken},
 		{"POST", "BulkRegistrationTokens/{id}/unblock", operations, s.unblockBulkToken},
-		{"GET", "JoinTokens", anybody, s.listJoinTokens},
+		{"GET", "JoinTokens", anybody, list(s, kindJoinToken, joinToken)},
 		{"POST", "JoinTokens", infrastructure, s.addJoinToken},
 		{"DELETE", "JoinTokens/{id}", infrastructure, s.deleteJoinToken},
 
@@ -91,10 +91,10 @@ func (s *Server) routeTable() []route {
 		{"POST", "Gateways/{id}/retry", infrastructure, s.retryGateway},
 		{"DELETE", "Gateways/{id}", infrastructure, s.deleteGateway},
 
-		{"GET", "ConnectionPoints", anybody, s.listPoints},
+		{"GET", "ConnectionPoints", anybody, list(s, kindPoint, s.point)},
 		{"PATCH", "ConnectionPoints/{id}", infrastructure, s.changePoint},
 		{"DELETE", "ConnectionPoints/{id}", infrastructure, s.deletePoint},
-		{"GET", "SiteRoles", anybody, s.listRoles},
+		{"GET", "SiteRoles", anybody, list(s, kindRole, s.siteRole)},
 		{"POST", "SiteRoles", infrastructure, s.addRole},
 		{"PATCH", "SiteRoles/{id}", infrastructure, s.changeRole},
 		{"DELETE", "SiteRoles/{id}", infrastructure, s.deleteRole},
@@ -277,6 +277,30 @@ func decodeBody(r *http.Request, v any) error {
 		return opencmg.Errorf(opencmg.Invalid, "the request body is not what this resource takes: %q can not be a %s", e.Field, e.Value)
 	}
 	return opencmg.Errorf(opencmg.Invalid, "the request body is not what this resource takes: %s", strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// list answers with all records of a kind, each as show gives it.
+func list[T, U any](s *Server, kind string, show func(*record[T]) U) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		records, err := readAll[T](r.Context(), s.db, kind)
+		if err != nil {
+			return err
+		}
+		var all []U
+		for _, rec := range records {
+			all = append(all, show(rec))
+		}
+		return answerList(w, r, all)
+	}
+}
+
+// decodeChange reads what is to change, and the version that the caller expects
+// to change it in; 0 is any.
+func decodeChange(r *http.Request, change any) (version int64, err error) {
+	if err := decodeBody(r, change); err != nil {
+		return 0, err
+	}
+	return ifMatch(r)
 }
 
 // ifMatch reads the version that the caller expects to change; 0 is any.

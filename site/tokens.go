@@ -101,18 +101,6 @@ func joinToken(r *record[joinTokenRecord]) adminservice.JoinTokenRecord {
 	return adminservice.JoinTokenRecord{ID: r.ID, Version: r.Version, Kind: v.Kind, GatewayID: v.GatewayID, Uses: v.Uses, Used: v.Used, Expires: v.Expires, Sources: v.Sources, Hosts: v.Hosts, HTTPSPort: v.HTTPSPort, TunnelPort: v.TunnelPort}
 }
 
-func (s *Server) listJoinTokens(w http.ResponseWriter, r *http.Request) error {
-	records, err := readAll[joinTokenRecord](r.Context(), s.db, kindJoinToken)
-	if err != nil {
-		return err
-	}
-	var list []adminservice.JoinTokenRecord
-	for _, rec := range records {
-		list = append(list, joinToken(rec))
-	}
-	return answerList(w, r, list)
-}
-
 // Limits of join tokens.
 const (
 	joinMinutes    = 60

@@ -45,51 +45,23 @@ func TestKillAnyProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	var (
-		mu       sync.Mutex // guards what follows
-		requests int
-		failures []string
-	)
-	ctx, stop := context.WithCancel(t.Context())
-	var flow sync.WaitGroup
-	flow.Go(func() {
-		tick := time.NewTicker(time.Second / labClientRate)
-		defer tick.Stop()
-		for n := 0; ; n++ {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
+	requests := steadily(t, want, func(n int) (got string, err error) {
+		// A client knows every instance, as DNS would tell it, and asks the next
+		// one when a connection breaks.
+		for i := range 2 * len(instances) {
+			got, err = askInstance(t.Context(), instances[(n+i)%len(instances)], info.ServiceName, path)
+			if _, answered := errors.AsType[*answerError](err); err == nil || answered {
+				break
 			}
-			flow.Go(func() {
-				// A client knows every instance, as DNS would tell it, and
-				// asks the next one when a connection breaks.
-				var got string
-				var err error
-				for i := range 2 * len(instances) {
-					got, err = askInstance(t.Context(), instances[(n+i)%len(instances)], info.ServiceName, path)
-					if _, answered := errors.AsType[*answerError](err); err == nil || answered {
-						break
-					}
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				requests++
-				if err == nil && got != want {
-					err = fmt.Errorf("wrong answer: %.200s", got)
-				}
-				if err != nil && len(failures) < 20 {
-					failures = append(failures, err.Error())
-				}
-			})
 		}
+		return got, err
 	})
 	for _, p := range info.Processes {
 		victim, err := os.FindProcess(p.PID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		before := count(&mu, &requests)
+		before := requests.count()
 		if err := victim.Kill(); err != nil {
 			t.Fatalf("kill %s: %v", p.Name, err)
 		}
@@ -108,18 +80,78 @@ func TestKillAnyProcess(t *testing.T) {
 		for _, q := range info.Processes {
 			eventually(t, q.Name+" after "+p.Name+" was killed", readyz(q.PrivateURL+"/readyz"))
 		}
-		eventually(t, "requests after "+p.Name+" was killed", func() error {
-			if count(&mu, &requests) < before+labClientRate {
-				return errors.New("too few requests yet")
-			}
-			return nil
-		})
+		requests.more(before, "after "+p.Name+" was killed")
 	}
-	stop()
-	flow.Wait()
-	t.Logf("%d requests while %d processes were killed", requests, len(info.Processes))
-	for _, f := range failures {
-		t.Error(f)
+	requests.end()
+	t.Logf("%d requests while %d processes were killed", requests.count(), len(info.Processes))
+}
+
+// steadyRequests are the same request again and again, labClientRate times a
+// second, whatever happens meanwhile. Each must get the same answer.
+type steadyRequests struct {
+	t    *testing.T
+	stop context.CancelFunc
+	flow sync.WaitGroup
+
+	mu       sync.Mutex // guards what follows
+	made     int
+	failures []string
+}
+
+// steadily begins with requests until end is called; ask makes the n-th.
+func steadily(t *testing.T, want string, ask func(n int) (string, error)) *steadyRequests {
+	ctx, stop := context.WithCancel(t.Context())
+	s := &steadyRequests{t: t, stop: stop}
+	s.flow.Go(func() {
+		tick := time.NewTicker(time.Second / labClientRate)
+		defer tick.Stop()
+		for n := 0; ; n++ {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			s.flow.Go(func() {
+				got, err := ask(n)
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.made++
+				if err == nil && got != want {
+					err = fmt.Errorf("wrong answer: %.200s", got)
+				}
+				if err != nil && len(s.failures) < 20 {
+					s.failures = append(s.failures, time.Now().Format("15:04:05.000 ")+err.Error())
+				}
+			})
+		}
+	})
+	return s
+}
+
+func (s *steadyRequests) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.made
+}
+
+// more waits for the requests of a second above before.
+func (s *steadyRequests) more(before int, what string) {
+	s.t.Helper()
+	eventually(s.t, "requests "+what, func() error {
+		if s.count() < before+labClientRate {
+			return errors.New("too few requests yet")
+		}
+		return nil
+	})
+}
+
+// end waits for the last answer and reports every failure.
+func (s *steadyRequests) end() {
+	s.t.Helper()
+	s.stop()
+	s.flow.Wait()
+	for _, f := range s.failures {
+		s.t.Error(f)
 	}
 }
 
@@ -145,12 +177,6 @@ func startLab(t *testing.T, args ...string) (dir string, info labInfo) {
 		return json.Unmarshal(b, &info)
 	})
 	return dir, info
-}
-
-func count(mu *sync.Mutex, n *int) int {
-	mu.Lock()
-	defer mu.Unlock()
-	return *n
 }
 
 // An answerError is an answer that is not 200: asking another instance would

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +19,6 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
-	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/connpoint"
@@ -137,20 +135,9 @@ func (h *balancedGateway) writeIdentity(i int) {
 // renew writes a new server certificate into the vaults.
 func (h *balancedGateway) renew() *x509.Certificate {
 	h.t.Helper()
-	pair, err := certificateFor(h.publicCA, time.Now(), "gw.example.com")
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(pair.Certificate[0])
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	pfx, err := pkcs12.Modern.Encode(pair.PrivateKey, leaf, []*x509.Certificate{h.publicCA.Certificate()}, "")
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	leaf, secret := serverCertificateSecret(h.t, h.publicCA)
 	for _, in := range h.instances {
-		in.cloud.SetSecret(bootstrap.SecretServerCertificate, base64.StdEncoding.EncodeToString(pfx))
+		in.cloud.SetSecret(bootstrap.SecretServerCertificate, secret)
 	}
 	return leaf
 }

@@ -113,20 +113,27 @@ func (h *cloudGateway) writeIdentity() {
 
 func (h *cloudGateway) writeCertificate() *x509.Certificate {
 	h.t.Helper()
-	pair, err := certificateFor(h.publicCA, time.Now(), "gw.example.com")
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(pair.Certificate[0])
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	pfx, err := pkcs12.Modern.Encode(pair.PrivateKey, leaf, []*x509.Certificate{h.publicCA.Certificate()}, "")
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	h.cloud.SetSecret(bootstrap.SecretServerCertificate, base64.StdEncoding.EncodeToString(pfx))
+	leaf, secret := serverCertificateSecret(h.t, h.publicCA)
+	h.cloud.SetSecret(bootstrap.SecretServerCertificate, secret)
 	return leaf
+}
+
+// serverCertificateSecret makes a server certificate, and the secret by which a
+// vault holds it.
+func serverCertificateSecret(t *testing.T, ca *pki.Authority) (leaf *x509.Certificate, secret string) {
+	t.Helper()
+	pair, err := certificateFor(ca, time.Now(), "gw.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if leaf, err = x509.ParseCertificate(pair.Certificate[0]); err != nil {
+		t.Fatal(err)
+	}
+	pfx, err := pkcs12.Modern.Encode(pair.PrivateKey, leaf, []*x509.Certificate{ca.Certificate()}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return leaf, base64.StdEncoding.EncodeToString(pfx)
 }
 
 // announce publishes the thumbprint of the certificate that should be in

@@ -172,62 +172,19 @@ func TestRenewalAndUpgradeUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var (
-		mu       sync.Mutex // guards what follows
-		requests int
-		failures []string
-	)
-	ctx, stop := context.WithCancel(t.Context())
-	var flow sync.WaitGroup
-	flow.Go(func() {
-		tick := time.NewTicker(time.Second / labClientRate)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			flow.Go(func() {
-				got, err := askInstance(t.Context(), client, info.ServiceName, route)
-				mu.Lock()
-				defer mu.Unlock()
-				requests++
-				if err == nil && got != want {
-					err = fmt.Errorf("wrong answer: %.200s", got)
-				}
-				if err != nil && len(failures) < 20 {
-					failures = append(failures, time.Now().Format("15:04:05.000 ")+err.Error())
-				}
-			})
-		}
-	})
-	more := func(what string) {
-		t.Helper()
-		before := count(&mu, &requests)
-		eventually(t, "requests "+what, func() error {
-			if count(&mu, &requests) < before+labClientRate {
-				return errors.New("too few requests yet")
-			}
-			return nil
-		})
-	}
-	more("before anything happens")
+	requests := steadily(t, want, func(int) (string, error) { return askInstance(t.Context(), client, info.ServiceName, route) })
+	requests.more(requests.count(), "before anything happens")
 	act(t, c, "PUT", path+"/certificate", adminservice.ServerCertificate{PFX: pfx, Password: "secret"})
 	client.CloseIdleConnections() // idle ones only; new ones see the new certificate
-	more("after the renewal")
+	requests.more(requests.count(), "after the renewal")
 	if _, ok := seen.Load(pki.Thumbprint(pair.Leaf)); !ok {
 		t.Error("no connection has the new certificate")
 	}
 	before := machines(t, dir)
 	act(t, c, "PATCH", path, map[string]string{"size": "Large"})
-	more("after the upgrade")
-	stop()
-	flow.Wait()
-	t.Logf("%d requests while the certificate and both machines were replaced", requests)
-	for _, f := range failures {
-		t.Error(f)
-	}
+	requests.more(requests.count(), "after the upgrade")
+	requests.end()
+	t.Logf("%d requests while the certificate and both machines were replaced", requests.count())
 	eventually(t, "new processes of both machines", func() error {
 		after := machines(t, dir)
 		for name, pid := range before {
