@@ -331,7 +331,7 @@ func (g *gatewayRun) present(ctx context.Context, challenges []opencmg.ACMEChall
 		return take, err
 	}
 	if !g.s.live.served(g.rec.Value.Prefix, g.s.cfg.Now()) {
-		return take, opencmg.Errorf(opencmg.Unavailable, "the connection points lost their tunnels to the gateway")
+		return take, opencmg.Errorf(opencmg.Unavailable, "the connection points lost their tunnels to the gateway: look at their logs; it is tried again")
 	}
 	return take, nil
 }
@@ -342,28 +342,14 @@ func delivering(step string) bool { return step == "certificate" || step == "ren
 
 // renewCertificates orders the certificates that are due.
 func (s *Server) renewCertificates(ctx context.Context) error {
-	gateways, err := readAll[gatewayRecord](ctx, s.db, kindGateway)
-	if err != nil {
-		return err
-	}
 	now := s.cfg.Now()
-	var failed []error
-	for _, rec := range gateways {
-		v := &rec.Value
-		if v.ACME == nil || v.State != adminservice.StateReady || now.Before(v.Renewal.Next) {
-			continue
+	return s.manager.beginDue(ctx, opObtain, "a certificate of gateway %s is due", func(v *gatewayRecord) bool {
+		if v.ACME == nil || now.Before(v.Renewal.Next) {
+			return false
 		}
-		if !s.live.served(v.Prefix, now) && (v.Renewal.Temporary || now.Sub(s.live.began) < stale) {
-			continue // nobody could answer yet
-		}
-		_, err := s.manager.beginOn(ctx, rec.ID, opObtain, func(tx *sitedb.Tx, rec *record[gatewayRecord]) error {
-			return s.audit(ctx, tx, msgAsked, kindGateway, rec.ID, "a certificate of gateway %s is due", rec.Value.ServiceName)
-		})
-		if err != nil && !errors.Is(err, opencmg.Conflict) { // somebody was faster
-			failed = append(failed, err)
-		}
-	}
-	return errors.Join(failed...)
+		// Who could answer the authority?
+		return s.live.served(v.Prefix, now) || !v.Renewal.Temporary && now.Sub(s.live.began) >= stale
+	})
 }
 
 // renewalAlert is the alert about a renewal that failed.

@@ -74,7 +74,7 @@ func (v *azureServiceRecord) check(tx *sitedb.Tx, in *adminservice.AzureService)
 		return opencmg.Errorf(opencmg.Invalid, "clientAppId: there is no client application %q: import or create one", v.ClientAppID)
 	}
 	if server.Value.TenantID != client.Value.TenantID {
-		return opencmg.Errorf(opencmg.Invalid, "%s and %s are of different tenants", server.Name, client.Name)
+		return opencmg.Errorf(opencmg.Invalid, "%s and %s are of different tenants: choose two of one tenant", server.Name, client.Name)
 	}
 	t, err := get[tenantRecord](tx, kindTenant, server.Value.TenantID)
 	if err != nil {
@@ -171,7 +171,7 @@ func onlyServiceOfTenant(tx *sitedb.Tx, rec *record[azureServiceRecord]) error {
 	}
 	for _, o := range others {
 		if o.ID != rec.ID && o.Value.TenantID == rec.Value.TenantID {
-			return opencmg.Errorf(opencmg.Conflict, "tenant %s is connected already, by Azure service %s", o.Value.TenantID, o.Name)
+			return opencmg.Errorf(opencmg.Conflict, "tenant %s is connected already, by Azure service %s: change that one, or delete it first", o.Value.TenantID, o.Name)
 		}
 	}
 	return nil

@@ -56,7 +56,7 @@ func (s *Server) addTrusted(w http.ResponseWriter, r *http.Request) error {
 	case root != (in.Store == adminservice.RootCA):
 		return opencmg.Errorf(opencmg.Invalid, "certificate %q is %s: choose the other store", c.Subject, map[bool]string{true: "a root", false: "issued by " + c.Issuer.String() + " and so an intermediate"}[root])
 	case s.cfg.Now().After(c.NotAfter):
-		return opencmg.Errorf(opencmg.Invalid, "certificate %q expired at %s", c.Subject, c.NotAfter.UTC().Format(time.RFC3339))
+		return opencmg.Errorf(opencmg.Invalid, "certificate %q expired at %s: upload its successor", c.Subject, c.NotAfter.UTC().Format(time.RFC3339))
 	}
 	if in.RevocationList != "" {
 		if u, err := url.Parse(in.RevocationList); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {

@@ -334,6 +334,12 @@ func TestTunnelIdentitiesAreRenewed(t *testing.T) {
 		r.look("identities")
 		return r.messages("the tunnel identities")
 	}
+	// A connection point may have a tunnel before the instance said anything.
+	if err := p.client().Report(t.Context(), &adminservice.SiteSystemReport{Kind: adminservice.SystemConnectionPoint, CertificateEnds: r.now().AddDate(2, 0, 0),
+		ConnectionPoint: &opencmg.ConnectionPointStatus{Name: p.name, ConnectionID: p.id, Site: "LAB", Tunnels: []opencmg.TunnelStatus{{Gateway: "granitefalls", Connected: true}}}}); err != nil {
+		t.Fatal(err)
+	}
+	r.look("identities")
 	if m := look(61 * 24 * time.Hour); len(m) != 0 {
 		t.Errorf("61 days before: %q", m)
 	}

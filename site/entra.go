@@ -177,7 +177,7 @@ func (s *Server) importApplication(w http.ResponseWriter, r *http.Request) error
 		if v.Kind == adminservice.ClientApplication && v.ServerAppID != "" {
 			server, err := get[applicationRecord](tx, kindApplication, v.ServerAppID)
 			if err != nil || server.Value.Kind != adminservice.ServerApplication {
-				return opencmg.Errorf(opencmg.NotFound, "serverAppId: there is no server application %s", v.ServerAppID)
+				return opencmg.Errorf(opencmg.NotFound, "serverAppId: there is no server application %s: import or create it first", v.ServerAppID)
 			}
 			v.TenantID = server.Value.TenantID
 		}

@@ -200,7 +200,7 @@ func (s *Server) createGateway(w http.ResponseWriter, r *http.Request) error {
 		}
 		for _, o := range others {
 			if sameName(o.Value.ServiceName, v.ServiceName) {
-				return opencmg.Errorf(opencmg.Conflict, "gateway %s has the service name %s already", o.Name, v.ServiceName)
+				return opencmg.Errorf(opencmg.Conflict, "gateway %s has the service name %s already: choose another one, or change that gateway", o.Name, v.ServiceName)
 			}
 		}
 		if err := knownCertificates(tx, &v.Settings); err != nil {

@@ -364,6 +364,28 @@ func (m *manager) beginOn(ctx context.Context, id, kind string, prepare func(*si
 	})
 }
 
+// beginDue begins an operation on every ready gateway for which it is due. why,
+// with the service name, goes into the status message.
+func (m *manager) beginDue(ctx context.Context, kind, why string, due func(*gatewayRecord) bool) error {
+	gateways, err := readAll[gatewayRecord](ctx, m.s.db, kindGateway)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, rec := range gateways {
+		if rec.Value.State != adminservice.StateReady || !due(&rec.Value) {
+			continue
+		}
+		_, err := m.beginOn(ctx, rec.ID, kind, func(tx *sitedb.Tx, rec *record[gatewayRecord]) error {
+			return m.s.audit(ctx, tx, msgAsked, kindGateway, rec.ID, why, rec.Value.ServiceName)
+		})
+		if err != nil && !errors.Is(err, opencmg.Conflict) { // somebody was faster
+			failed = append(failed, err)
+		}
+	}
+	return errors.Join(failed...)
+}
+
 // claim gives the gateway to an operation.
 func claim(g *record[gatewayRecord], kind, op string) error {
 	v := &g.Value
@@ -385,7 +407,7 @@ func claim(g *record[gatewayRecord], kind, op string) error {
 		}
 	}
 	if kind == opConvert && v.Model != adminservice.ModelClassic {
-		return opencmg.Errorf(opencmg.Conflict, "gateway %s is a %s already", g.Name, v.Model)
+		return opencmg.Errorf(opencmg.Conflict, "gateway %s is a %s already: there is nothing to convert", g.Name, v.Model)
 	}
 	v.State, v.Operation, v.Error, v.CloudError = gatewayOps[kind].during, op, "", nil
 	return nil

@@ -213,7 +213,7 @@ func (s *Server) freePrefix(tx *sitedb.Tx, rec *record[roleRecord]) error {
 	}
 	for _, o := range roles {
 		if o.ID != rec.ID && strings.EqualFold(o.Value.Prefix, rec.Value.Prefix) {
-			return opencmg.Errorf(opencmg.Conflict, "prefix %s belongs to %s already", rec.Value.Prefix, o.Name)
+			return opencmg.Errorf(opencmg.Conflict, "prefix %s belongs to %s already: choose another one", rec.Value.Prefix, o.Name)
 		}
 	}
 	return nil

@@ -207,7 +207,7 @@ func (s *Server) signedIn(rt route) func(http.ResponseWriter, *http.Request) err
 			return err
 		}
 		if !slices.Contains(rt.allowed, c.role) {
-			return opencmg.Errorf(opencmg.Forbidden, "%s is %s, and this needs %s", c.account, c.role, rt.allowed[len(rt.allowed)-1])
+			return opencmg.Errorf(opencmg.Forbidden, "%s is %s, and this needs %s: ask somebody who has that role", c.account, c.role, rt.allowed[len(rt.allowed)-1])
 		}
 		return rt.serve(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
 	}

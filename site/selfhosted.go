@@ -234,7 +234,7 @@ func (s *Server) removeInstance(w http.ResponseWriter, r *http.Request) error {
 		before := len(rec.Value.Machines)
 		rec.Value.Machines = slices.DeleteFunc(rec.Value.Machines, func(m machineRecord) bool { return m.Number == in.Number })
 		if len(rec.Value.Machines) == before {
-			return opencmg.Errorf(opencmg.NotFound, "gateway %s has no instance %d", rec.Name, in.Number)
+			return opencmg.Errorf(opencmg.NotFound, "gateway %s has no instance %d: GET Gateways/{id} lists those that it has", rec.Name, in.Number)
 		}
 		return s.audit(r.Context(), tx, msgChanged, kindGateway, rec.ID, "removed instance %d from gateway %s", in.Number, rec.Value.ServiceName)
 	})

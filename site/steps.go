@@ -260,7 +260,7 @@ func (g *gatewayRun) instances(ctx context.Context) error {
 	}
 	for _, m := range after {
 		if m.Number < 0 {
-			return opencmg.Errorf(opencmg.Conflict, "machine %s has no number: all %d are taken", m.ID, opencmg.MaxInstances)
+			return opencmg.Errorf(opencmg.Conflict, "machine %s has no number: all %d are taken. Scale the gateway in, or remove the machines that the cloud does not use", m.ID, opencmg.MaxInstances)
 		}
 		known := slices.ContainsFunc(before, func(b machineRecord) bool { return b.ID == m.ID && b.Number == m.Number })
 		if known && g.op.Kind != opSynchronize && g.op.Kind != opCreate {

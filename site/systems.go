@@ -55,7 +55,7 @@ func (s *Server) systems(serve func(http.ResponseWriter, *http.Request, *system)
 func (s *Server) identify(r *http.Request) (*system, error) {
 	cert := peerCertificate(r)
 	if cert == nil {
-		return nil, opencmg.Errorf(opencmg.Unauthorized, "site systems sign in with the certificate that they got when they joined")
+		return nil, opencmg.Errorf(opencmg.Unauthorized, "site systems sign in with the certificate that they got when they joined: join with a new token")
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(s.SiteCA())

@@ -180,7 +180,7 @@ func (s *Server) deleteJoinToken(w http.ResponseWriter, r *http.Request) error {
 func useJoinToken(tx *sitedb.Tx, id, secret, kind, addr string, now time.Time) (*record[joinTokenRecord], error) {
 	rec, err := get[joinTokenRecord](tx, kindJoinToken, id)
 	if err != nil || subtle.ConstantTimeCompare([]byte(rec.Value.Hash), []byte(hashToken(secret))) != 1 {
-		return nil, opencmg.Errorf(opencmg.Unauthorized, "the join token is not known: it was revoked, or belongs to another site")
+		return nil, opencmg.Errorf(opencmg.Unauthorized, "the join token is not known: it was revoked, or belongs to another site. Make a new one at this site")
 	}
 	if err := rec.Value.usable(kind, addr, now); err != nil {
 		return nil, err
@@ -193,7 +193,7 @@ func useJoinToken(tx *sitedb.Tx, id, secret, kind, addr string, now time.Time) (
 func (v *joinTokenRecord) usable(kind, addr string, now time.Time) error {
 	switch {
 	case v.Kind != kind:
-		return opencmg.Errorf(opencmg.Forbidden, "the join token is for a %s, not for a %s", v.Kind, kind)
+		return opencmg.Errorf(opencmg.Forbidden, "the join token is for a %s, not for a %s: make one of that kind", v.Kind, kind)
 	case now.After(v.Expires):
 		return opencmg.Errorf(opencmg.Forbidden, "the join token expired at %s: make a new one", v.Expires.Format(time.RFC3339))
 	case v.Uses < 1:

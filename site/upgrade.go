@@ -11,7 +11,6 @@ import (
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/azure"
-	"github.com/opencmg/opencmg/sitedb"
 )
 
 func (g *gatewayRun) scale(ctx context.Context) error {
@@ -159,27 +158,11 @@ func (g *gatewayRun) await(ctx context.Context, step string, done func(*opencmg.
 // renewIdentities gives the machines of a gateway new tunnel identities before
 // the present ones end. They take them from the vault while they run.
 func (s *Server) renewIdentities(ctx context.Context) error {
-	gateways, err := readAll[gatewayRecord](ctx, s.db, kindGateway)
-	if err != nil {
-		return err
-	}
 	now := s.cfg.Now()
-	var failed []error
-	for _, rec := range gateways {
-		v := &rec.Value
-		due := slices.ContainsFunc(v.Machines, func(m machineRecord) bool {
+	return s.manager.beginDue(ctx, opSynchronize, "the tunnel identities of gateway %s are due", func(v *gatewayRecord) bool {
+		return v.Model == adminservice.ModelScaleSet && slices.ContainsFunc(v.Machines, func(m machineRecord) bool {
 			st, connected := s.live.instance(v.Prefix, m.Number, now)
-			return connected && !st.TunnelCertEnds.IsZero() && st.TunnelCertEnds.Sub(now) < identityRenew
+			return connected && st != nil && !st.TunnelCertEnds.IsZero() && st.TunnelCertEnds.Sub(now) < identityRenew
 		})
-		if !due || v.Model != adminservice.ModelScaleSet || v.State != adminservice.StateReady {
-			continue
-		}
-		_, err := s.manager.beginOn(ctx, rec.ID, opSynchronize, func(tx *sitedb.Tx, rec *record[gatewayRecord]) error {
-			return s.audit(ctx, tx, msgAsked, kindGateway, rec.ID, "the tunnel identities of gateway %s are due", rec.Value.ServiceName)
-		})
-		if err != nil && !errors.Is(err, opencmg.Conflict) { // somebody was faster
-			failed = append(failed, err)
-		}
-	}
-	return errors.Join(failed...)
+	})
 }
