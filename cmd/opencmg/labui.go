@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/client"
 )
 
@@ -228,13 +229,17 @@ What to try next
   and see the way of that request (its X-Correlation-ID), or why the revoked
   certificate above was refused:
     %[7]s explain %[8]s
+  Administer the site, as the lab did for the five parts:
+    sed 's/^/Authorization: Bearer /' %[9]s | \
+      curl --cacert %[10]s -H @- "%[11]sGateways"
   Kill any process; it comes back, and no client notices:
     kill -9 PID
   Logs in CMTrace format: %[5]s
   For programs: %[6]s
 
 Ctrl-C ends the lab and removes what it made.
-`, l.info.CAFile, l.info.SpareClient.CertFile, l.info.SpareClient.KeyFile, l.info.MutualAuthBase, l.info.LogDir, l.path(labInfoFile), programName(), refused)
+`, l.info.CAFile, l.info.SpareClient.CertFile, l.info.SpareClient.KeyFile, l.info.MutualAuthBase, l.info.LogDir, l.path(labInfoFile), programName(), refused,
+		l.info.AdminService.TokenFile, l.info.AdminService.CAFile, l.info.AdminService.URL+adminservice.BasePath)
 }
 
 // programName is what to type to run this program again.
