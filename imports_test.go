@@ -41,6 +41,7 @@ var ours = map[string][]string{
 	"bench":                          {"*"},
 	"internal/systemtest":            {".", "pki", "adminservice", "internal/web"},
 	"internal/sitelink":              {".", "pki", "adminservice", "internal/web"},
+	"internal/admincli":              {".", "pki", "adminservice", "internal/web"},
 }
 
 // theirs lists the third-party modules and why each is here.

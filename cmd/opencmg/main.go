@@ -20,6 +20,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+
+	"github.com/opencmg/opencmg/internal/admincli"
 )
 
 func main() {
@@ -62,11 +64,28 @@ func commands() []command {
 		{words: "client run", args: "[flags]", summary: "run the client until it is stopped", run: runClientRun},
 		{words: "client status", args: "[flags]", summary: "show whether the client is on the intranet or the internet, and how it signs in", run: runClientStatus},
 		{words: "client notify-test", args: "[flags]", summary: "measure a notification's way to this client and back", run: runClientNotifyTest},
+		{words: "connect", args: "[--site URL --ca-file FILE --token-file FILE]", summary: "check how to sign in to a site, and keep it for all other commands", run: admin(admincli.Connect)},
 		{words: "version", summary: "print the version", run: runVersion},
 		{words: "lab-cloud serve", args: "--config FILE", summary: "run the lab's stand-in for Microsoft Entra ID", run: serveLabCloud, hidden: true},
 		{words: "lab-machine boot", args: "--config FILE", summary: "be a virtual machine of the lab cloud", run: bootLabMachine, hidden: true},
 		{words: "lab-crl serve", args: "--config FILE", summary: "run the lab's revocation list server", run: serveLabCRL, hidden: true},
 	}
+}
+
+// admin makes a command of one that is a client of the administration service.
+func admin(run func(context.Context, *admincli.Env, []string) error) func(context.Context, *env, []string) error {
+	return func(ctx context.Context, e *env, args []string) error {
+		return run(ctx, &admincli.Env{Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Getenv: os.Getenv, FindLab: labProfile, Version: version()}, args)
+	}
+}
+
+// labProfile tells how to administer the site of the running lab.
+func labProfile() (admincli.Profile, error) {
+	lab, err := findLab("")
+	if err != nil {
+		return admincli.Profile{}, err
+	}
+	return admincli.Profile{Site: lab.AdminService.URL, CAFile: lab.AdminService.CAFile, TokenFile: lab.AdminService.TokenFile}, nil
 }
 
 // usageError is a call that makes no sense; it ends the process with 2.
@@ -94,12 +113,13 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
-	if u, ok := errors.AsType[*usageError](err); ok {
-		fmt.Fprintf(stderr, "opencmg: %s\n", u.msg)
+	_, wrong := errors.AsType[*usageError](err)
+	if _, ok := errors.AsType[*admincli.UsageError](err); ok || wrong {
+		fmt.Fprintf(stderr, "opencmg: %v\n", err)
 		fmt.Fprintln(stderr, "hint: opencmg help lists the commands, and each takes --help")
 		return 2
 	}
-	if errors.Is(err, errReported) {
+	if errors.Is(err, errReported) || errors.Is(err, admincli.ErrReported) {
 		return 1
 	}
 	fmt.Fprintf(stderr, "opencmg: %v\n", err)

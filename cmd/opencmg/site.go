@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/internal/admincli"
 	"github.com/opencmg/opencmg/internal/web"
 	"github.com/opencmg/opencmg/pki"
 	"github.com/opencmg/opencmg/site"
@@ -267,6 +268,9 @@ func firstSite(ctx context.Context, db *sitedb.DB, chosen opencmg.SiteCode) open
 func announceSite(e *env, c *SiteServerConfig, s *site.Server) error {
 	ca, token := filepath.Join(c.DataDir, siteCAFile), filepath.Join(c.DataDir, siteTokenFile)
 	if err := pki.WriteFile(ca, s.SiteCAPEM(), 0o644); err != nil {
+		return err
+	}
+	if err := admincli.SaveProfile(admincli.Profile{Site: c.URL, CAFile: siteCAFile, TokenFile: siteTokenFile}, filepath.Join(c.DataDir, admincli.SiteProfileFile)); err != nil {
 		return err
 	}
 	if s.FirstStart {

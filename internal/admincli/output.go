@@ -1,0 +1,95 @@
+package admincli
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+)
+
+// Ways to print what a command found.
+const (
+	outputTable    = "table"
+	outputJSON     = "json"
+	outputMarkdown = "markdown"
+	outputCSV      = "csv"
+)
+
+// registerOutput defines --output; ways are those that the command has.
+func registerOutput(fs *flag.FlagSet, output *string, ways ...string) {
+	fs.StringVar(output, "output", "", "`"+strings.Join(ways, "|")+"`; default is a table for a terminal and JSON in a pipe")
+}
+
+// outputWay checks what was asked for, and chooses when nothing was.
+func outputWay(asked string, w io.Writer, ways ...string) (string, error) {
+	if asked == "" {
+		if terminal(w) {
+			return outputTable, nil
+		}
+		return outputJSON, nil
+	}
+	for _, way := range ways {
+		if strings.EqualFold(asked, way) {
+			return way, nil
+		}
+	}
+	return "", usagef("--output %s: must be one of %s", asked, strings.Join(ways, ", "))
+}
+
+// printJSON prints objects, one on each line.
+func printJSON[T any](w io.Writer, objects ...T) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	for _, o := range objects {
+		if err := enc.Encode(o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printTable prints rows of text below their heads.
+func printTable(w io.Writer, heads []string, rows [][]string) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for i, h := range heads {
+		if i > 0 {
+			fmt.Fprint(t, "\t")
+		}
+		fmt.Fprint(t, strings.ToUpper(h))
+	}
+	fmt.Fprintln(t)
+	for _, r := range rows {
+		fmt.Fprintln(t, strings.Join(r, "\t"))
+	}
+	return t.Flush()
+}
+
+// printMarkdown prints the same as a table in Markdown.
+func printMarkdown(w io.Writer, heads []string, rows [][]string) error {
+	line := func(cells []string) error {
+		var b strings.Builder
+		for _, c := range cells {
+			b.WriteString("| " + strings.ReplaceAll(strings.ReplaceAll(c, "|", `\|`), "\n", " ") + " ")
+		}
+		_, err := fmt.Fprintln(w, b.String()+"|")
+		return err
+	}
+	if err := line(heads); err != nil {
+		return err
+	}
+	rule := make([]string, len(heads))
+	for i := range rule {
+		rule[i] = "---"
+	}
+	if err := line(rule); err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if err := line(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
