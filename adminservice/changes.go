@@ -23,8 +23,10 @@ type AzureServiceChange struct {
 	ClientAppID       *string   `json:"clientAppId,omitempty"`
 	UserDiscovery     *bool     `json:"userDiscovery,omitempty"`
 	UserDeltaMinutes  *int      `json:"userDeltaMinutes,omitempty"`
+	UserFullHours     *int      `json:"userFullHours,omitempty"`
 	GroupDiscovery    *bool     `json:"groupDiscovery,omitempty"`
 	GroupDeltaMinutes *int      `json:"groupDeltaMinutes,omitempty"`
+	GroupFullHours    *int      `json:"groupFullHours,omitempty"`
 	DiscoveredGroups  *[]string `json:"discoveredGroups,omitempty"`
 }
 
@@ -80,6 +82,14 @@ type RenewSecret struct {
 	SignIn        *SignIn   `json:"signIn,omitempty"`
 	Secret        string    `json:"secret,omitempty"`
 	SecretExpires time.Time `json:"secretExpires,omitzero"`
+}
+
+// An UpdateSettings asks to bring a server application's registration up to date
+// (POST Applications/{id}/updateSettings).
+type UpdateSettings struct {
+	// SignIn is who changes it; without it the application itself, which Entra
+	// allows only to an application that owns itself.
+	SignIn *SignIn `json:"signIn,omitempty"`
 }
 
 // A RegisterProviders asks to register what a gateway needs in a subscription

@@ -117,19 +117,33 @@ func Get[T any](ctx context.Context, c *Client, path string) (T, error) {
 	return v, err
 }
 
+// WMI returns the objects of a class of the view below [WMIPath], with the
+// documented property names. options are OData query options or nil.
+func WMI(ctx context.Context, c *Client, class string, options url.Values) ([]map[string]any, error) {
+	path := WMIPath + class
+	if len(options) > 0 {
+		path += "?" + options.Encode()
+	}
+	var p Page[map[string]any]
+	err := c.do(ctx, http.MethodGet, path, 0, nil, &p)
+	return p.Value, err
+}
+
 // Do sends one request below [BasePath]. in is sent as JSON unless nil; out
 // gets the answer unless nil. It changes an object whatever its version is; see
 // [Client.Change]. Errors are [*ProblemError], of kind Unavailable when the site
 // can not be reached, and of kind Invalid when its certificate is not trusted.
 func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
-	return c.do(ctx, method, path, 0, in, out)
+	return c.do(ctx, method, below(path), 0, in, out)
 }
 
 // Change is Do for an object of the version: the site refuses when somebody
 // changed it meanwhile.
 func (c *Client) Change(ctx context.Context, method, path string, version int64, in, out any) error {
-	return c.do(ctx, method, path, version, in, out)
+	return c.do(ctx, method, below(path), version, in, out)
 }
+
+func below(path string) string { return BasePath + strings.TrimPrefix(path, "/") }
 
 func (c *Client) do(ctx context.Context, method, path string, version int64, in, out any) error {
 	var body io.Reader
@@ -140,7 +154,7 @@ func (c *Client) do(ctx context.Context, method, path string, version int64, in,
 		}
 		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.URL, "/")+BasePath+strings.TrimPrefix(path, "/"), body)
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.URL, "/")+path, body)
 	if err != nil {
 		return err
 	}

@@ -117,10 +117,15 @@ type ImportApplication struct {
 
 // A CreateApplications makes both registrations in a tenant.
 type CreateApplications struct {
-	Environment opencmg.Environment `json:"environment"`
+	Environment opencmg.Environment `json:"environment,omitempty"`
 	TenantID    string              `json:"tenantId"`
-	ServerName  string              `json:"serverName"`
-	ClientName  string              `json:"clientName"`
+	// ServerName and ClientName are of the registrations; without one of them
+	// the other is made alone.
+	ServerName string `json:"serverName,omitempty"`
+	ClientName string `json:"clientName,omitempty"`
+	// ServerAppID is the ID of the site's record of the server app that a client
+	// app alone is for.
+	ServerAppID string `json:"serverAppId,omitempty"`
 	// IdentifierURI is the App ID URI; empty means api://<tenant>/<random>.
 	IdentifierURI string `json:"identifierUri,omitempty"`
 	// SecretYears is 1 (default) or 2.
@@ -135,7 +140,7 @@ type CreateApplications struct {
 // of the site's records.
 type CreatedApplications struct {
 	ServerAppID string `json:"serverAppId"`
-	ClientAppID string `json:"clientAppId"`
+	ClientAppID string `json:"clientAppId,omitempty"`
 }
 
 // A SignIn is how the site signs in for an administrator. Exactly one of
@@ -160,9 +165,11 @@ type AzureService struct {
 	TenantID    string              `json:"tenantId"` // read only
 
 	UserDiscovery         bool     `json:"userDiscovery"`
-	UserDeltaMinutes      int      `json:"userDeltaMinutes,omitempty"` // default 5; full once a day
+	UserDeltaMinutes      int      `json:"userDeltaMinutes,omitempty"` // default 5
+	UserFullHours         int      `json:"userFullHours,omitempty"`    // between full discoveries; default 24, at most 720
 	GroupDiscovery        bool     `json:"groupDiscovery"`
 	GroupDeltaMinutes     int      `json:"groupDeltaMinutes,omitempty"`
+	GroupFullHours        int      `json:"groupFullHours,omitempty"`
 	DiscoveredGroups      []string `json:"discoveredGroups,omitempty"` // display names; empty: all
 	LastUserDiscovery     string   `json:"lastUserDiscovery,omitempty"`
 	LastGroupDiscovery    string   `json:"lastGroupDiscovery,omitempty"`

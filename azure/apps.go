@@ -94,6 +94,10 @@ func ownerNote(owner string) string { return "OpenCMG " + strings.ToLower(owner)
 // redirectURI is where the Windows broker returns to.
 func redirectURI(appID string) string { return "ms-appx-web://Microsoft.AAD.BrokerPlugin/" + appID }
 
+// localRedirect is where administrators return to who sign in on their own
+// machine.
+const localRedirect = "http://localhost"
+
 type webApplication struct {
 	HomePageURL           string   `json:"homePageUrl,omitempty"`
 	RedirectURIs          []string `json:"redirectUris,omitempty"`
@@ -152,7 +156,7 @@ func (c *Client) CreateServerApp(ctx context.Context, r ServerAppRequest, p open
 	body := newApplication{
 		DisplayName: r.Name, SignInAudience: "AzureADMyOrg", Notes: ownerNote(r.Owner),
 		IdentifierURIs: []string{r.AppIDURI},
-		Web:            idTokens(webApplication{HomePageURL: home, RedirectURIs: []string{"http://localhost"}}),
+		Web:            idTokens(webApplication{HomePageURL: home, RedirectURIs: []string{localRedirect}}),
 		API: &newAPI{Scopes: []permissionScope{{
 			ID: newGUID(), Value: userImpersonation, Type: "User", IsEnabled: true,
 			AdminConsentDisplayName: "Access " + r.Name,
@@ -329,6 +333,9 @@ type AppSettings struct {
 	DeviceTokens bool
 	// ReadDirectory asks for Directory.Read.All and tries to consent.
 	ReadDirectory bool
+	// LocalRedirect lets administrators sign in through the app from their own
+	// machine (http://localhost), which apps from before 2309 lack.
+	LocalRedirect bool
 }
 
 // UpdateApplicationSettings brings an older server app up to date: it only
@@ -345,6 +352,9 @@ func (c *Client) UpdateApplicationSettings(ctx context.Context, appID string, s 
 	change := object{}
 	if s.DeviceTokens && !deref(app.IsDeviceOnlyAuthSupported) {
 		change["isDeviceOnlyAuthSupported"] = true
+	}
+	if s.LocalRedirect && !slices.Contains(app.Web.RedirectURIs, localRedirect) {
+		change["web"] = object{"redirectUris": append(app.Web.RedirectURIs, localRedirect)}
 	}
 	if s.ReadDirectory {
 		access := app.RequiredResourceAccess

@@ -171,6 +171,9 @@ type application struct {
 	PublicClient struct {
 		RedirectURIs []string `json:"redirectUris"`
 	} `json:"publicClient"`
+	Web struct {
+		RedirectURIs []string `json:"redirectUris"`
+	} `json:"web"`
 	PasswordCredentials    []passwordCredential     `json:"passwordCredentials"`
 	RequiredResourceAccess []requiredResourceAccess `json:"requiredResourceAccess"`
 }

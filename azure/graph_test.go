@@ -394,13 +394,13 @@ func TestServicePrincipal(t *testing.T) {
 func TestUpdateApplicationSettings(t *testing.T) {
 	c := newCloud(t, opencmg.AzureLab)
 	graphable(c)
-	c.graph("GET", "/applications", list(m{"id": appObject, "appId": appID, "requiredResourceAccess": []any{m{"resourceAppId": graphApp, "resourceAccess": []any{m{"id": scopeID, "type": "Scope"}}}}}))
+	c.graph("GET", "/applications", list(m{"id": appObject, "appId": appID, "web": m{"redirectUris": []any{"https://other.example"}}, "requiredResourceAccess": []any{m{"resourceAppId": graphApp, "resourceAccess": []any{m{"id": scopeID, "type": "Scope"}}}}}))
 	c.graph("PATCH", "/applications/"+appObject, reply{status: 204})
-	check, err := c.client().UpdateApplicationSettings(t.Context(), appID, azure.AppSettings{DeviceTokens: true, ReadDirectory: true}, nil)
+	check, err := c.client().UpdateApplicationSettings(t.Context(), appID, azure.AppSettings{DeviceTokens: true, ReadDirectory: true, LocalRedirect: true}, nil)
 	if err != nil || check.State != opencmg.CheckPass {
 		t.Fatalf("%+v, %v", check, err)
 	}
-	want := m{"isDeviceOnlyAuthSupported": true, "requiredResourceAccess": []any{m{"resourceAppId": graphApp, "resourceAccess": []any{
+	want := m{"isDeviceOnlyAuthSupported": true, "web": m{"redirectUris": []any{"https://other.example", "http://localhost"}}, "requiredResourceAccess": []any{m{"resourceAppId": graphApp, "resourceAccess": []any{
 		m{"id": scopeID, "type": "Scope"}, m{"id": "7ab1d382-f21e-4acd-a863-ba3e13f7da61", "type": "Role"}}}}}
 	if d := cmp.Diff(want, c.sent("PATCH", appObject)[0].json(t)); d != "" {
 		t.Error(d)

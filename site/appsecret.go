@@ -81,16 +81,17 @@ func (s *Server) performRenewSecret(ctx context.Context, r *run) error {
 	return s.removeOldSecret(ctx, r, app, &in)
 }
 
-// renewer is the directory as whoever makes the secret sees it.
-func (s *Server) renewer(ctx context.Context, r *run, app *record[applicationRecord], in *adminservice.RenewSecret) (Directory, error) {
+// renewer is the directory as whoever changes the registration sees it: the
+// person or app that signs in, or the application itself.
+func (s *Server) renewer(ctx context.Context, r *run, app *record[applicationRecord], in *adminservice.SignIn) (Directory, error) {
 	how, err := s.signInAs(ctx, app, "")
 	if err != nil {
 		return nil, err
 	}
-	if in.SignIn != nil {
+	if in != nil {
 		how = CloudSignIn{
-			Environment: how.Environment, TenantID: how.TenantID, ClientID: in.SignIn.ClientID, Secret: in.SignIn.Secret, ManagedIdentity: in.SignIn.ManagedIdentity,
-			DeviceCode: deviceCode(in.SignIn.DeviceCode, func(msg string) { r.say("sign-in", msg) }),
+			Environment: how.Environment, TenantID: how.TenantID, ClientID: in.ClientID, Secret: in.Secret, ManagedIdentity: in.ManagedIdentity,
+			DeviceCode: deviceCode(in.DeviceCode, func(msg string) { r.say("sign-in", msg) }),
 		}
 	}
 	return s.cfg.Directory(how)
@@ -103,7 +104,7 @@ func (s *Server) replaceSecret(ctx context.Context, r *run, app *record[applicat
 	}
 	fresh := azure.NewSecret{Value: azure.Secret(in.Secret), Expires: in.SecretExpires.UTC()}
 	if in.Secret == "" {
-		dir, err := s.renewer(ctx, r, app, in)
+		dir, err := s.renewer(ctx, r, app, in.SignIn)
 		if err != nil {
 			return nil, err
 		}
@@ -149,7 +150,7 @@ func (s *Server) removeOldSecret(ctx context.Context, r *run, app *record[applic
 		if err := r.step(ctx, "remove", 90, "remove the old secret of application "+app.Name); err != nil {
 			return err
 		}
-		dir, err := s.renewer(ctx, r, app, in)
+		dir, err := s.renewer(ctx, r, app, in.SignIn)
 		if err == nil {
 			err = dir.RemoveSecret(ctx, app.Value.ObjectID, app.Value.OldKeyID)
 		}

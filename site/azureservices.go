@@ -1,6 +1,7 @@
 package site
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strconv"
@@ -23,6 +24,8 @@ type azureServiceRecord struct {
 	UserDeltaMinutes  int      `json:"userDeltaMinutes"`
 	GroupDiscovery    bool     `json:"groupDiscovery"`
 	GroupDeltaMinutes int      `json:"groupDeltaMinutes"`
+	UserFullHours     int      `json:"userFullHours,omitempty"` // between full discoveries; 0 is 24
+	GroupFullHours    int      `json:"groupFullHours,omitempty"`
 	Groups            []string `json:"groups,omitempty"`
 }
 
@@ -32,6 +35,7 @@ func azureService(r *record[azureServiceRecord]) adminservice.AzureService {
 		ID: r.ID, Version: r.Version, Name: r.Name, Description: v.Description, Environment: v.Environment, TenantID: v.TenantID,
 		ServerAppID: v.ServerAppID, ClientAppID: v.ClientAppID, UserDiscovery: v.UserDiscovery, UserDeltaMinutes: v.UserDeltaMinutes,
 		GroupDiscovery: v.GroupDiscovery, GroupDeltaMinutes: v.GroupDeltaMinutes, DiscoveredGroups: v.Groups,
+		UserFullHours: cmp.Or(v.UserFullHours, fullHours), GroupFullHours: cmp.Or(v.GroupFullHours, fullHours),
 	}
 }
 
@@ -56,6 +60,12 @@ func (v *azureServiceRecord) check(tx *sitedb.Tx, in *adminservice.AzureService)
 	*v = azureServiceRecord{
 		Description: in.Description, ServerAppID: in.ServerAppID, ClientAppID: in.ClientAppID,
 		UserDiscovery: in.UserDiscovery, UserDeltaMinutes: in.UserDeltaMinutes, GroupDiscovery: in.GroupDiscovery, GroupDeltaMinutes: in.GroupDeltaMinutes, Groups: in.DiscoveredGroups,
+		UserFullHours: in.UserFullHours, GroupFullHours: in.GroupFullHours,
+	}
+	for _, h := range []int{v.UserFullHours, v.GroupFullHours} {
+		if h < 0 || h > maxFullHours {
+			return opencmg.Errorf(opencmg.Invalid, "full discovery: the interval must be 1 to %d hours", maxFullHours)
+		}
 	}
 	for _, m := range []*int{&v.UserDeltaMinutes, &v.GroupDeltaMinutes} {
 		if *m == 0 {
@@ -137,6 +147,8 @@ func (s *Server) changeAzureService(w http.ResponseWriter, r *http.Request) erro
 		set(&in.UserDeltaMinutes, change.UserDeltaMinutes)
 		set(&in.GroupDiscovery, change.GroupDiscovery)
 		set(&in.GroupDeltaMinutes, change.GroupDeltaMinutes)
+		set(&in.UserFullHours, change.UserFullHours)
+		set(&in.GroupFullHours, change.GroupFullHours)
 		set(&in.DiscoveredGroups, change.DiscoveredGroups)
 		if err := rec.Value.check(tx, &in); err != nil {
 			return err

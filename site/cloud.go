@@ -62,6 +62,7 @@ type Directory interface {
 	CreateServerApp(ctx context.Context, r azure.ServerAppRequest, p opencmg.Progress) (azure.ServerApp, error)
 	RenewSecret(ctx context.Context, appID string, term azure.SecretTerm) (azure.NewSecret, error)
 	RemoveSecret(ctx context.Context, objectID, keyID string) error
+	UpdateApplicationSettings(ctx context.Context, appID string, s azure.AppSettings, p opencmg.Progress) (*opencmg.Check, error)
 	// DiscoverUsers and DiscoverGroups tell what changed since a delta link; see
 	// [azure.Client.DiscoverUsers].
 	DiscoverUsers(ctx context.Context, deltaLink string, each func([]azure.User) error) (newDelta string, err error)

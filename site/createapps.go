@@ -18,6 +18,9 @@ func (s *Server) createApplications(w http.ResponseWriter, r *http.Request) erro
 	if err := decodeBody(r, &in); err != nil {
 		return err
 	}
+	if err := s.forServerApp(r.Context(), &in); err != nil {
+		return err
+	}
 	var err error
 	if in.Environment, err = s.environment(in.Environment); err != nil {
 		return err
@@ -26,8 +29,8 @@ func (s *Server) createApplications(w http.ResponseWriter, r *http.Request) erro
 	if !opencmg.IsGUID(in.TenantID) {
 		return opencmg.Errorf(opencmg.Invalid, "tenantId %q: must be the directory (tenant) ID, a GUID", in.TenantID)
 	}
-	if in.ServerName == "" || in.ClientName == "" || sameName(in.ServerName, in.ClientName) {
-		return opencmg.Errorf(opencmg.Invalid, "serverName and clientName: give the two registrations different names")
+	if err := checkAppNames(&in); err != nil {
+		return err
 	}
 	if in.SecretYears == 0 {
 		in.SecretYears = 1
@@ -43,12 +46,46 @@ func (s *Server) createApplications(w http.ResponseWriter, r *http.Request) erro
 		if err := tx.PutSecret(operationSecret(op.ID), mustJSON(in)); err != nil {
 			return err
 		}
-		return s.audit(r.Context(), tx, msgAsked, kindTenant, in.TenantID, "asked for app registrations %s and %s", in.ServerName, in.ClientName)
+		return s.audit(r.Context(), tx, msgAsked, kindTenant, in.TenantID, "asked for app registrations %s", strings.Trim(in.ServerName+", "+in.ClientName, ", "))
 	})
 	if err != nil {
 		return err
 	}
 	return accepted(w, op)
+}
+
+// forServerApp takes tenant and environment from the server app that a client app
+// alone is for.
+func (s *Server) forServerApp(ctx context.Context, in *adminservice.CreateApplications) error {
+	if in.ServerAppID == "" {
+		return nil
+	}
+	server, err := read[applicationRecord](ctx, s.db, kindApplication, in.ServerAppID)
+	if err != nil || server.Value.Kind != adminservice.ServerApplication {
+		return opencmg.Errorf(opencmg.Invalid, "serverAppId: there is no server application %q: import or create one", in.ServerAppID)
+	}
+	if server.Value.ScopeID == "" {
+		return opencmg.Errorf(opencmg.Conflict, "serverAppId: %s was imported, and what it exposes is not known: register the client app in the portal, and import it too", server.Name)
+	}
+	t, err := read[tenantRecord](ctx, s.db, kindTenant, server.Value.TenantID)
+	if err != nil {
+		return err
+	}
+	in.TenantID, in.Environment = t.ID, t.Value.Environment
+	return nil
+}
+
+func checkAppNames(in *adminservice.CreateApplications) error {
+	in.ServerName, in.ClientName = strings.TrimSpace(in.ServerName), strings.TrimSpace(in.ClientName)
+	switch {
+	case in.ServerAppID != "" && (in.ServerName != "" || in.ClientName == ""):
+		return opencmg.Errorf(opencmg.Invalid, "serverAppId: goes with clientName, and without serverName")
+	case in.ServerAppID == "" && in.ServerName == "":
+		return opencmg.Errorf(opencmg.Invalid, "serverName: give the server app a name, or say with serverAppId which one a client app is for")
+	case sameName(in.ServerName, in.ClientName):
+		return opencmg.Errorf(opencmg.Invalid, "serverName and clientName: give the two registrations different names")
+	}
+	return nil
 }
 
 // checkSignIn wants one way to sign in.
@@ -95,43 +132,71 @@ func (s *Server) performCreateApps(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
+	var made adminservice.CreatedApplications
+	if made.ServerAppID, err = s.makeServerApp(ctx, r, dir, &in, info.Name); err != nil {
+		return err
+	}
+	if in.ClientName != "" {
+		if made.ClientAppID, err = s.makeClientApp(ctx, r, dir, &in, info.Name, made.ServerAppID); err != nil {
+			return err
+		}
+	}
+	r.result = mustJSON(made)
+	return s.db.Change(ctx, "forget sign-in", func(tx *sitedb.Tx) error { return tx.DeleteSecret(operationSecret(r.op.ID)) })
+}
+
+// makeServerApp registers the server app and returns the ID of its record; that
+// of the one that is there when only a client app is wanted.
+func (s *Server) makeServerApp(ctx context.Context, r *run, dir Directory, in *adminservice.CreateApplications, tenantName string) (string, error) {
+	if in.ServerAppID != "" {
+		return in.ServerAppID, nil
+	}
 	if in.IdentifierURI == "" {
 		in.IdentifierURI = "api://" + in.TenantID + "/" + strings.ToLower(r.op.ID)
 	}
 	if err := r.step(ctx, "server-app", 20, "register server app "+in.ServerName); err != nil {
-		return err
+		return "", err
 	}
-	server, err := dir.CreateServerApp(ctx, azure.ServerAppRequest{
+	app, err := dir.CreateServerApp(ctx, azure.ServerAppRequest{
 		Owner: r.op.ID, Name: in.ServerName, AppIDURI: in.IdentifierURI, Term: term(in.SecretYears), ReadDirectory: in.DirectoryRead,
 	}, r.say)
 	if err != nil {
-		return err
+		return "", err
 	}
-	serverRec, err := s.recordApp(ctx, in, info.Name, adminservice.ServerApplication, in.ServerName, applicationRecord{
-		ClientID: server.AppID, ObjectID: server.ObjectID, IdentifierURI: in.IdentifierURI, Credential: credentialSecret,
-		KeyID: server.Secret.KeyID, SecretExpires: server.Secret.Expires, ScopeID: server.ScopeID,
-	}, []byte(string(server.Secret.Value)))
+	rec, err := s.recordApp(ctx, *in, tenantName, adminservice.ServerApplication, in.ServerName, applicationRecord{
+		ClientID: app.AppID, ObjectID: app.ObjectID, IdentifierURI: in.IdentifierURI, Credential: credentialSecret,
+		KeyID: app.Secret.KeyID, SecretExpires: app.Secret.Expires, ScopeID: app.ScopeID,
+	}, []byte(string(app.Secret.Value)))
 	if err != nil {
-		return err
+		return "", err
 	}
+	r.say("server-app", "server app "+app.AppID)
+	return rec.ID, nil
+}
+
+// makeClientApp registers the client app of a server app.
+func (s *Server) makeClientApp(ctx context.Context, r *run, dir Directory, in *adminservice.CreateApplications, tenantName, serverID string) (string, error) {
 	if err := r.step(ctx, "client-app", 60, "register client app "+in.ClientName); err != nil {
-		return err
+		return "", err
 	}
-	client, err := dir.CreateClientApp(ctx, azure.ClientAppRequest{
-		Owner: r.op.ID, Name: in.ClientName, ServerAppID: server.AppID, ScopeID: server.ScopeID,
+	server, err := read[applicationRecord](ctx, s.db, kindApplication, serverID)
+	if err != nil {
+		return "", err
+	}
+	app, err := dir.CreateClientApp(ctx, azure.ClientAppRequest{
+		Owner: r.op.ID, Name: in.ClientName, ServerAppID: server.Value.ClientID, ScopeID: server.Value.ScopeID,
 	}, r.say)
 	if err != nil {
-		return err
+		return "", err
 	}
-	clientRec, err := s.recordApp(ctx, in, info.Name, adminservice.ClientApplication, in.ClientName, applicationRecord{
-		ClientID: client.AppID, ObjectID: client.ObjectID, ServerAppID: serverRec.ID,
+	rec, err := s.recordApp(ctx, *in, tenantName, adminservice.ClientApplication, in.ClientName, applicationRecord{
+		ClientID: app.AppID, ObjectID: app.ObjectID, ServerAppID: serverID,
 	}, nil)
 	if err != nil {
-		return err
+		return "", err
 	}
-	r.say("done", "server app "+server.AppID+", client app "+client.AppID)
-	r.result = mustJSON(adminservice.CreatedApplications{ServerAppID: serverRec.ID, ClientAppID: clientRec.ID})
-	return s.db.Change(ctx, "forget sign-in", func(tx *sitedb.Tx) error { return tx.DeleteSecret(operationSecret(r.op.ID)) })
+	r.say("done", "client app "+app.AppID)
+	return rec.ID, nil
 }
 
 func deviceCode(wanted bool, say func(string)) func(string) {

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,9 +17,13 @@ import (
 	"github.com/opencmg/opencmg/sitedb"
 )
 
-// fullDiscovery is how often everything is read anew. A delta can not tell that
-// a property was emptied, nor what happened while the site was away for long.
-const fullDiscovery = 24 * time.Hour
+// fullHours is how often everything is read anew unless the Azure service says
+// another interval, of at most maxFullHours. A delta can not tell that a property
+// was emptied, nor what happened while the site was away for long.
+const (
+	fullHours    = 24
+	maxFullHours = 30 * 24
+)
 
 // mostDiscoveryPause bounds the pause after failures that name none.
 const mostDiscoveryPause = time.Hour
@@ -101,7 +106,11 @@ func (s *Server) discover(ctx context.Context, svc *record[azureServiceRecord], 
 		return err
 	}
 	now := s.cfg.Now().UTC()
-	full = full || st.Link == "" || now.Sub(st.Full) >= fullDiscovery
+	minutes, hours := svc.Value.UserDeltaMinutes, svc.Value.UserFullHours
+	if kind == sitedb.DirectoryGroup {
+		minutes, hours = svc.Value.GroupDeltaMinutes, svc.Value.GroupFullHours
+	}
+	full = full || st.Link == "" || now.Sub(st.Full) >= time.Duration(cmp.Or(hours, fullHours))*time.Hour
 	d := &discovery{s: s, tenant: svc.Value.TenantID, kind: kind, groups: svc.Value.Groups}
 	link, err := d.read(ctx, svc, st.Link, full)
 	if errors.Is(err, azure.ErrResync) {
@@ -110,10 +119,6 @@ func (s *Server) discover(ctx context.Context, svc *record[azureServiceRecord], 
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
-	}
-	minutes := svc.Value.UserDeltaMinutes
-	if kind == sitedb.DirectoryGroup {
-		minutes = svc.Value.GroupDeltaMinutes
 	}
 	pause := time.Duration(minutes) * time.Minute
 	if err != nil {

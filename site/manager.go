@@ -30,6 +30,7 @@ const (
 	opDelete      = "delete"
 	opCreateApps  = "create-applications"
 	opRenewSecret = "renew-secret"
+	opAppSettings = "update-application"
 	opProviders   = "register-providers"
 	opDiscover    = "discover"
 )
@@ -232,6 +233,8 @@ func (m *manager) attempt(ctx context.Context, r *run) error {
 		return m.s.performCreateApps(ctx, r)
 	case opRenewSecret:
 		return m.s.performRenewSecret(ctx, r)
+	case opAppSettings:
+		return m.s.performAppSettings(ctx, r)
 	case opDiscover:
 		return m.s.performDiscover(ctx, r)
 	case opProviders:

@@ -37,7 +37,7 @@ const (
 // with them. A pageOf type has a schema of its own for its pages.
 var (
 	requestTypes = []any{
-		adminservice.Account{}, adminservice.TenantChange{}, adminservice.ImportApplication{}, adminservice.CreateApplications{}, adminservice.RenewSecret{},
+		adminservice.Account{}, adminservice.TenantChange{}, adminservice.ImportApplication{}, adminservice.CreateApplications{}, adminservice.RenewSecret{}, adminservice.UpdateSettings{},
 		adminservice.RegisterProviders{}, adminservice.AzureService{}, adminservice.AzureServiceChange{}, adminservice.ServerCertificate{},
 		adminservice.TrustedCertificate{}, adminservice.TokenIssuer{}, adminservice.BlockedCertificate{}, adminservice.NewBulkToken{}, adminservice.RemoveInstance{},
 		adminservice.JoinTokenRecord{}, adminservice.NewGateway{}, adminservice.GatewayChange{}, adminservice.ConnectionPointChange{},

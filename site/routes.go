@@ -44,6 +44,7 @@ func (s *Server) routeTable() []route {
 		{"POST", "Applications/import", infrastructure, s.importApplication},
 		{"POST", "Applications/create", infrastructure, s.createApplications},
 		{"POST", "Applications/{id}/renewSecret", infrastructure, s.renewSecret},
+		{"POST", "Applications/{id}/updateSettings", infrastructure, s.updateAppSettings},
 		{"POST", "Applications/{id}/verify", infrastructure, s.verifyApplication},
 		{"POST", "Applications/{id}/registerProviders", infrastructure, s.registerProviders},
 		{"DELETE", "Applications/{id}", infrastructure, s.deleteApplication},
