@@ -293,3 +293,34 @@ func (p *Parameter) Open() bool { return p.Type == "AzureRegion" || p.Type == "A
 
 // Runnable reports whether the cmdlet is there to be run.
 func (c *Cmdlet) Runnable() bool { return c.run != nil }
+
+// Syntax is how the cmdlet is called with a parameter set, as reference pages
+// write it.
+func (c *Cmdlet) Syntax(set string) string {
+	var b strings.Builder
+	b.WriteString(c.Name)
+	for i := range c.Parameters {
+		p := &c.Parameters[i]
+		place, in := p.sets[set]
+		if !in {
+			continue
+		}
+		typ := strings.TrimPrefix(p.Type, "IResultObject#")
+		if typ == "" {
+			typ = "String"
+		}
+		name, value := "-"+p.Name, " <"+typ+">"
+		if p.Switch() {
+			value = ""
+		}
+		if place.Position >= 0 {
+			name = "[" + name + "]"
+		}
+		text := name + value
+		if !place.Required {
+			text = "[" + text + "]"
+		}
+		b.WriteString(" " + text)
+	}
+	return b.String()
+}

@@ -21,6 +21,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/opencmg/opencmg/adminservice/cmdlet"
 	"github.com/opencmg/opencmg/internal/admincli"
 )
 
@@ -77,6 +78,13 @@ func admin(run func(context.Context, *admincli.Env, []string) error) func(contex
 	return func(ctx context.Context, e *env, args []string) error {
 		return run(ctx, &admincli.Env{Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Getenv: os.Getenv, FindLab: labProfile, Version: version()}, args)
 	}
+}
+
+// cmdletCommand makes a command of a cmdlet.
+func cmdletCommand(c *cmdlet.Cmdlet, byWords bool) command {
+	return command{words: c.Words, run: admin(func(ctx context.Context, e *admincli.Env, args []string) error {
+		return admincli.Cmdlet(ctx, e, c, byWords, args)
+	})}
 }
 
 // labProfile tells how to administer the site of the running lab.
@@ -144,7 +152,18 @@ func hintFor(err error) string {
 }
 
 func findCommand(args []string) (command, []string, error) {
+	if c := cmdlet.Find(args[0]); c != nil {
+		return cmdletCommand(c, false), args[1:], nil
+	}
+	if c, n := cmdlet.FindWords(args); c != nil {
+		return cmdletCommand(c, true), args[n:], nil
+	}
 	var nouns []string
+	for _, c := range admincli.CmdletWords() {
+		if noun, _, _ := strings.Cut(c[0], " "); strings.EqualFold(noun, args[0]) {
+			nouns = append(nouns, c[0])
+		}
+	}
 	for _, c := range commands() {
 		words := strings.Fields(c.words)
 		if len(args) >= len(words) && strings.EqualFold(strings.Join(args[:len(words)], " "), c.words) {
@@ -170,6 +189,10 @@ func printHelp(w io.Writer) {
 		if !c.hidden {
 			fmt.Fprintf(w, "  opencmg %-24s %s\n", c.words, c.summary)
 		}
+	}
+	fmt.Fprint(w, "\nAdminister a site; each is also called by the cmdlet's name, with its parameters:\n")
+	for _, c := range admincli.CmdletWords() {
+		fmt.Fprintf(w, "  opencmg %-34s %s\n", c[0], c[1])
 	}
 	fmt.Fprint(w, "\nStart with \"opencmg lab\". Each command takes --help.\n")
 }
