@@ -17,6 +17,7 @@ import (
 // labOptions are the lab's flags.
 type labOptions struct {
 	once, json       bool
+	bare             bool // leave the set-up to whoever tries it
 	fault            string
 	dataDir          string
 	instances        int
@@ -39,6 +40,7 @@ func parseLabOptions(e *env, args []string) (labOptions, error) {
 	fs := newFlags(e, "lab")
 	fs.BoolVar(&o.once, "once", false, "end after the show: 0 when every step was ok and every refusal was right, 1 otherwise")
 	fs.BoolVar(&o.json, "json", false, "print one JSON object instead of tables; implies --once")
+	fs.BoolVar(&o.bare, "bare", false, "start the site as it is before the set-up, and leave the five parts to you")
 	fs.StringVar(&o.fault, "fault", "", "break something while clients work: `"+strings.Join(labFaults, "|")+"`")
 	fs.StringVar(&o.dataDir, "data-dir", "", "keep the lab's data in this `directory`; default is a temporary one that goes away")
 	fs.IntVar(&o.instances, "instances", 2, "gateway instances, 1 to 16")
@@ -58,6 +60,9 @@ func parseLabOptions(e *env, args []string) (labOptions, error) {
 		return o, usagef("lab: --fault kill-instance needs at least 2 instances")
 	}
 	o.once = o.once || o.json
+	if o.bare && (o.once || o.fault != "") {
+		return o, usagef("lab: --bare shows nothing by itself: leave out --once, --json and --fault")
+	}
 	return o, nil
 }
 
@@ -126,6 +131,9 @@ func runLab(ctx context.Context, e *env, args []string) error {
 	l.log = slog.New(slog.NewTextHandler(logFile, nil))
 	defer l.stop()
 
+	if o.bare {
+		return l.serveBare(ctx, ui)
+	}
 	report, err := l.show(ctx, ui)
 	if err != nil && ctx.Err() != nil {
 		return errors.New("the lab was interrupted")
@@ -159,9 +167,8 @@ func (l *lab) show(ctx context.Context, ui *labUI) (*labReport, error) {
 		ServiceName: labServiceName, Instances: l.opts.instances, ConnectionPoints: l.opts.connectionPoints,
 		Parts: []labPart{}, Clients: []labClientReport{}, Refusals: []labRefusal{},
 	}
-	ui.step("certificates and configuration files")
-	if err := l.setUp(time.Now()); err != nil {
-		return report, fmt.Errorf("set up the lab: %w", err)
+	if err := l.prepare(ui); err != nil {
+		return report, err
 	}
 	revoked, err := l.clientCertificate("revoked-client", time.Now())
 	if err != nil {
@@ -170,11 +177,7 @@ func (l *lab) show(ctx context.Context, ui *labUI) (*labReport, error) {
 	if err := l.revoke(revoked, time.Now()); err != nil {
 		return report, err
 	}
-	ui.step("the servers: revocation lists, lab cloud, site server")
-	if err := l.start(ctx, ui.progress, "crl-server", "lab-cloud", "site"); err != nil {
-		return report, err
-	}
-	if err := l.connectAdmin(); err != nil {
+	if err := l.startServers(ctx, ui); err != nil {
 		return report, err
 	}
 	if err := l.setUpSite(ctx, report, ui); err != nil {
@@ -204,6 +207,24 @@ func (l *lab) show(ctx context.Context, ui *labUI) (*labReport, error) {
 	ui.step("refusals")
 	report.Refusals, err = l.proveRefusals(ctx, revoked)
 	return report, err
+}
+
+// prepare makes the certificates and configuration files.
+func (l *lab) prepare(ui *labUI) error {
+	ui.step("certificates and configuration files")
+	if err := l.setUp(time.Now()); err != nil {
+		return fmt.Errorf("set up the lab: %w", err)
+	}
+	return nil
+}
+
+// startServers starts what is there before the set-up.
+func (l *lab) startServers(ctx context.Context, ui *labUI) error {
+	ui.step("the servers: revocation lists, lab cloud, site server")
+	if err := l.start(ctx, ui.progress, "crl-server", "lab-cloud", "site"); err != nil {
+		return err
+	}
+	return l.connectAdmin()
 }
 
 // partClients is the name of part 5.

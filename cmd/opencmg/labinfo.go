@@ -30,8 +30,10 @@ type labInfo struct {
 	Entra           labEntra   `json:"entra"`
 	// AdminService is where the site is administered.
 	AdminService labAdminService `json:"adminService"`
-	LogDir       string          `json:"logDir"`
-	Processes    []labProcInfo   `json:"processes"`
+	// SetUp is what an administrator has in hand before the five parts.
+	SetUp     labSetUp      `json:"setUp,omitzero"`
+	LogDir    string        `json:"logDir"`
+	Processes []labProcInfo `json:"processes"`
 }
 
 type labKeyPair struct {

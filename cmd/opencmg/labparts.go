@@ -161,6 +161,23 @@ func (l *lab) partClientAuthentication(ctx context.Context, _ *labReport, ui *la
 			return err
 		}
 	}
+	if err := l.addManagementPoint(ctx, ui); err != nil {
+		return err
+	}
+	roles, err := adminservice.List[adminservice.SiteRole](ctx, l.admin, "SiteRoles", nil)
+	if err != nil {
+		return err
+	}
+	for _, r := range roles {
+		if r.RoleID == l.mpRole {
+			return l.admin.Change(ctx, http.MethodPatch, "SiteRoles/"+r.ID, r.Version, map[string]bool{"allowGatewayTraffic": true}, nil)
+		}
+	}
+	return opencmg.Errorf(opencmg.NotFound, "the management point did not join the site")
+}
+
+// addManagementPoint joins a management point to the site and starts it.
+func (l *lab) addManagementPoint(ctx context.Context, ui *labUI) error {
 	reply, err := l.join(ctx, adminservice.SystemManagementPoint, "mp", "", "https://"+l.addr.mp)
 	if err != nil {
 		return err
@@ -175,19 +192,7 @@ func (l *lab) partClientAuthentication(ctx context.Context, _ *labReport, ui *la
 	if err := l.addProcess("mp", []string{"mp", "serve"}, &mp.Listen.Private, mp); err != nil {
 		return err
 	}
-	if err := l.start(ctx, ui.progress, "mp"); err != nil {
-		return err
-	}
-	roles, err := adminservice.List[adminservice.SiteRole](ctx, l.admin, "SiteRoles", nil)
-	if err != nil {
-		return err
-	}
-	for _, r := range roles {
-		if r.RoleID == l.mpRole {
-			return l.admin.Change(ctx, http.MethodPatch, "SiteRoles/"+r.ID, r.Version, map[string]bool{"allowGatewayTraffic": true}, nil)
-		}
-	}
-	return opencmg.Errorf(opencmg.NotFound, "the management point did not join the site")
+	return l.start(ctx, ui.progress, "mp")
 }
 
 // join makes a site system of this machine, as "opencmg mp join" and

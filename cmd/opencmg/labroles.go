@@ -30,7 +30,8 @@ type LabCloudConfig struct {
 	Subscription    string            `yaml:"subscription"`
 	DeployerID      string            `yaml:"deployerId"` // the app that an administrator signs in by
 	DeployerSecret  string            `yaml:"deployerSecret"`
-	Devices         map[string]string `yaml:"devices"` // device ID to secret
+	Registered      labRegistrations  `yaml:"registered"` // apps that were made in the portal
+	Devices         map[string]string `yaml:"devices"`    // device ID to secret
 	// Frontends are the loopback addresses of the first public IP address's
 	// ports.
 	Frontends map[int]string `yaml:"frontends"`
@@ -78,6 +79,11 @@ func serveLabCloud(ctx context.Context, e *env, args []string) error {
 		Apps: []labcloud.App{{
 			Tenant: c.Tenant, ID: c.DeployerID, Name: "Lab administrator", Secret: c.DeployerSecret,
 			GraphRoles: []string{"Application.ReadWrite.All", "Directory.Read.All", "AppRoleAssignment.ReadWrite.All", "DelegatedPermissionGrant.ReadWrite.All"},
+		}, {
+			Tenant: c.Tenant, ID: c.Registered.ServerApp.ClientID, Name: c.Registered.ServerApp.Name, ResourceURI: c.Registered.ServerApp.AppIDURI,
+			Secret: c.Registered.ServerApp.Secret, SecretExpires: c.Registered.ServerApp.SecretExpires,
+		}, {
+			Tenant: c.Tenant, ID: c.Registered.ClientApp.ClientID, Name: c.Registered.ClientApp.Name, Public: true,
 		}},
 		AdminSecret:  strings.TrimSpace(string(secret)),
 		StateDir:     stateDir,

@@ -51,6 +51,7 @@ type lab struct {
 	devices        map[string]string // Entra device ID to secret
 	adminSecret    string            // of the lab cloud
 	deployerSecret string
+	registered     labRegistrations
 	crlMu          sync.Mutex // one revocation at a time
 	lifeline       net.Listener
 
@@ -97,6 +98,7 @@ func (l *lab) setUp(now time.Time) error {
 	}
 	l.devices[labDeviceID(-1)] = randomHex(16) // of the token in lab.json
 	l.adminSecret, l.deployerSecret = randomHex(32), randomHex(32)
+	l.registered = registeredApps(now)
 	// Machines of the lab cloud outlive it, so that they can be adopted, but
 	// not the lab.
 	var err error
@@ -277,7 +279,7 @@ func (l *lab) writeConfigs() error {
 	cloud := &LabCloudConfig{
 		Listen: l.addr.cloud, Certificate: l.path("pki", "cloud.pem"), Key: l.path("pki", "cloud.key"),
 		AdminSecretFile: l.path("config", "cloud-admin-secret"), StateDir: l.path("state", "cloud"), Tenant: labTenant, Subscription: labSubscription,
-		DeployerID: labDeployer, DeployerSecret: l.deployerSecret, Devices: l.devices,
+		DeployerID: labDeployer, DeployerSecret: l.deployerSecret, Registered: l.registered, Devices: l.devices,
 		Frontends: l.addr.frontends, MachinePrivate: l.addr.machines, MachineLogs: l.path("logs"), Lifeline: l.lifeline.Addr().String(), Log: l.logs("lab-cloud"),
 	}
 	if err := l.addProcess("lab-cloud", []string{"lab-cloud", "serve"}, &cloud.Private, cloud); err != nil {
