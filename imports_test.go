@@ -27,7 +27,7 @@ var ours = map[string][]string{
 	"internal/web":                   {"."},
 	"adminservice":                   {"."},
 	"adminservice/cmdlet":            {".", "adminservice"},
-	"site":                           {".", "pki", "sitedb", "azure", "adminservice", "internal/web", "internal/bootstrap", "internal/cloudinit", "internal/outbound"},
+	"site":                           {".", "pki", "sitedb", "azure", "adminservice", "adminservice/cmdlet", "internal/web", "internal/bootstrap", "internal/cloudinit", "internal/outbound"},
 	"internal/outbound":              {"."},
 	"internal/keyvault":              {"."},
 	"internal/keyvault/keyvaulttest": {"pki"}, // for tests only

@@ -163,6 +163,10 @@ func (c *contract) check(d *describedOperation, r *http.Request, res *http.Respo
 	switch {
 	case !ok:
 		c.t.Errorf("%s: openapi.yaml does not know the media type %q", what, media)
+	case media == "application/x-ndjson":
+		for line := range bytes.Lines(got) {
+			valid(c.t, schema, what, line)
+		}
 	case strings.HasSuffix(media, "json") && r.URL.Query().Get("$select") == "":
 		valid(c.t, schema, what, got)
 	}

@@ -41,7 +41,7 @@ var (
 		adminservice.RegisterProviders{}, adminservice.AzureService{}, adminservice.AzureServiceChange{}, adminservice.ServerCertificate{},
 		adminservice.TrustedCertificate{}, adminservice.TokenIssuer{}, adminservice.BlockedCertificate{}, adminservice.NewBulkToken{}, adminservice.RemoveInstance{},
 		adminservice.JoinTokenRecord{}, adminservice.NewGateway{}, adminservice.GatewayChange{}, adminservice.ConnectionPointChange{},
-		adminservice.SiteRole{}, adminservice.SiteRoleChange{},
+		adminservice.SiteRole{}, adminservice.SiteRoleChange{}, adminservice.CmdletCall{},
 	}
 	pageTypes = []any{
 		adminservice.Account{}, adminservice.Tenant{}, adminservice.Application{}, adminservice.AzureService{}, adminservice.TrustedCertificate{},
@@ -49,7 +49,7 @@ var (
 		adminservice.Gateway{}, adminservice.ConnectionPoint{}, adminservice.SiteRole{}, adminservice.Operation{}, adminservice.StatusMessage{},
 		adminservice.Alert{}, adminservice.Expiry{}, adminservice.GatewayTraffic{}, opencmg.Check{}, adminservice.User{}, adminservice.Group{},
 	}
-	otherTypes = []any{adminservice.Site{}, adminservice.CertificateReport{}, adminservice.ProblemError{}}
+	otherTypes = []any{adminservice.Site{}, adminservice.CertificateReport{}, adminservice.ProblemError{}, adminservice.CmdletLine{}}
 )
 
 // enums are the texts of types that have only some.
@@ -200,7 +200,7 @@ func (s *schemas) schema(t *testing.T, typ reflect.Type) string {
 	switch typ {
 	case reflect.TypeFor[time.Time]():
 		return "type: string, format: date-time"
-	case reflect.TypeFor[json.RawMessage]():
+	case reflect.TypeFor[json.RawMessage](), reflect.TypeFor[any]():
 		return "type: [object, array, string, number, boolean, 'null']"
 	case reflect.TypeFor[[]byte]():
 		return "type: string, contentEncoding: base64"

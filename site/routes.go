@@ -100,6 +100,8 @@ func (s *Server) routeTable() []route {
 		{"PATCH", "SiteRoles/{id}", infrastructure, s.changeRole},
 		{"DELETE", "SiteRoles/{id}", infrastructure, s.deleteRole},
 
+		{"POST", "Cmdlets/{name}", anybody, s.runCmdlet},
+
 		{"GET", "Operations", anybody, s.listOperations},
 		{"GET", "Operations/{id}", anybody, s.getOperation},
 		{"GET", "StatusMessages", anybody, s.listStatusMessages},
