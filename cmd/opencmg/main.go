@@ -66,6 +66,7 @@ func commands() []command {
 		{words: "client status", args: "[flags]", summary: "show whether the client is on the intranet or the internet, and how it signs in", run: runClientStatus},
 		{words: "client notify-test", args: "[flags]", summary: "measure a notification's way to this client and back", run: runClientNotifyTest},
 		{words: "connect", args: "[--site URL --ca-file FILE --token-file FILE]", summary: "check how to sign in to a site, and keep it for all other commands", run: admin(admincli.Connect)},
+		{words: "client-properties", args: "[GATEWAY]", summary: "print the properties with which client setup comes through a gateway", run: admin(admincli.ClientProperties)},
 		{words: "version", summary: "print the version", run: runVersion},
 		{words: "lab-cloud serve", args: "--config FILE", summary: "run the lab's stand-in for Microsoft Entra ID", run: serveLabCloud, hidden: true},
 		{words: "lab-machine boot", args: "--config FILE", summary: "be a virtual machine of the lab cloud", run: bootLabMachine, hidden: true},
