@@ -67,7 +67,9 @@ func commands() []command {
 		{words: "client notify-test", args: "[flags]", summary: "measure a notification's way to this client and back", run: runClientNotifyTest},
 		{words: "connect", args: "[--site URL --ca-file FILE --token-file FILE]", summary: "check how to sign in to a site, and keep it for all other commands", run: admin(admincli.Connect)},
 		{words: "client-properties", args: "[GATEWAY]", summary: "print the properties with which client setup comes through a gateway", run: admin(admincli.ClientProperties)},
+		{words: "completion", args: "SHELL", summary: "print the completion script of bash, zsh, fish or powershell", run: admin(admincli.Completion)},
 		{words: "version", summary: "print the version", run: runVersion},
+		{words: "__complete", args: "WORD ...", summary: "list what may follow, for completion scripts", run: complete, hidden: true},
 		{words: "lab-cloud serve", args: "--config FILE", summary: "run the lab's stand-in for Microsoft Entra ID", run: serveLabCloud, hidden: true},
 		{words: "lab-machine boot", args: "--config FILE", summary: "be a virtual machine of the lab cloud", run: bootLabMachine, hidden: true},
 		{words: "lab-crl serve", args: "--config FILE", summary: "run the lab's revocation list server", run: serveLabCRL, hidden: true},
@@ -86,6 +88,19 @@ func cmdletCommand(c *cmdlet.Cmdlet, byWords bool) command {
 	return command{words: c.Words, run: admin(func(ctx context.Context, e *admincli.Env, args []string) error {
 		return admincli.Cmdlet(ctx, e, c, byWords, args)
 	})}
+}
+
+// complete lists what may stand in the place of the last word.
+func complete(ctx context.Context, e *env, args []string) error {
+	var list [][2]string
+	for _, c := range commands() {
+		if !c.hidden {
+			list = append(list, [2]string{c.words, c.summary})
+		}
+	}
+	return admin(func(ctx context.Context, e *admincli.Env, args []string) error {
+		return admincli.Complete(ctx, e, args, list)
+	})(ctx, e, args)
 }
 
 // labProfile tells how to administer the site of the running lab.
