@@ -115,6 +115,10 @@ type Documents struct {
 	// instances with its reports, as they are written. A site asks one
 	// connection point of each gateway.
 	InstanceLogs bool `json:"instanceLogs,omitempty"`
+	// ClientSettings and Locations are what a management point tells clients, in
+	// place of what its configuration file says.
+	ClientSettings *ClientSettings `json:"clientSettings,omitempty"`
+	Locations      *Locations      `json:"locations,omitempty"`
 }
 
 // TokenSigning is a token-signing key. It is a secret; String, GoString and

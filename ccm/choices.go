@@ -117,6 +117,8 @@ const HeaderRefused = "X-CCM-Refused"
 const (
 	SettingsClass                       = "CCM_ClientAgentConfig"
 	SettingUseGateway                   = "EnableCloudManagementGateway" // TRUE or FALSE
+	SettingUseCloudContent              = "AllowCloudDistributionPoint"  // TRUE or FALSE
+	SettingEntraJoin                    = "AutoAzureADJoin"              // TRUE or FALSE
 	SettingPolicyInterval               = "PolicyRequestInterval"        // minutes
 	SettingLocationInterval             = "LocationRequestInterval"      // minutes
 	SettingInventoryInterval            = "HardwareInventoryInterval"    // minutes

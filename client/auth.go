@@ -108,8 +108,9 @@ type route struct {
 func (r *route) byToken() bool { return r.internet && r.auth != AuthPKI }
 
 // routes lists the ways to the site, the best first: inside, the management
-// point that answered; outside, every gateway, starting with a different one
-// each time (cmg-behaviour K6).
+// point that answered, and the gateways that the site offers there (K9);
+// outside, every gateway, starting with a different one each time
+// (cmg-behaviour K6).
 func (c *Client) routes() ([]route, error) {
 	st := c.state()
 	auth := c.Auth()
@@ -117,26 +118,33 @@ func (c *Client) routes() ([]route, error) {
 	if auth == AuthPKI {
 		t = c.byPKI
 	}
-	if st.Intranet && st.MP != "" {
-		return []route{{base: st.MP, auth: auth, t: t}}, nil
-	}
-	var out []route
-	gateways := st.gateways()
-	if c.settings().denyGateway {
-		gateways = nil // cmg-behaviour K1
-	}
-	for _, g := range gateways {
-		base := g.ServerAuthURL()
-		if auth == AuthPKI {
-			base = g.MutualAuthURL()
+	through := func(gateways []InternetMP) (out []route) {
+		if c.settings().denyGateway {
+			return nil // cmg-behaviour K1
 		}
-		out = append(out, route{base: base, internet: true, auth: auth, t: t, gateway: g})
+		for _, g := range gateways {
+			base := g.ServerAuthURL()
+			if auth == AuthPKI {
+				base = g.MutualAuthURL()
+			}
+			out = append(out, route{base: base, internet: true, auth: auth, t: t, gateway: g})
+		}
+		return c.rotate(out)
 	}
+	if st.Intranet && st.MP != "" {
+		inside, cloud := route{base: st.MP, auth: auth, t: t}, through(st.Sources)
+		if st.PreferCloud {
+			return append(cloud, inside), nil
+		}
+		return append([]route{inside}, cloud...), nil
+	}
+	out := through(st.gateways())
 	if len(out) == 0 {
 		// Nothing is known out here; the inside ones are worth a try.
 		for _, mp := range st.managementPoints() {
 			out = append(out, route{base: mp, auth: auth, t: t})
 		}
+		out = c.rotate(out)
 	}
 	if len(out) == 0 && len(st.gateways()) > 0 {
 		return nil, opencmg.Errorf(opencmg.Forbidden, "the site's client settings forbid this client to use a gateway; bring it inside to get new ones")
@@ -144,11 +152,17 @@ func (c *Client) routes() ([]route, error) {
 	if len(out) == 0 {
 		return nil, opencmg.Errorf(opencmg.NotFound, "no gateway and no management point is known; install with CCMHOSTNAME= or /mp:")
 	}
-	if n := len(out); n > 1 {
-		i := int(c.turn.Add(1)) % n
-		out = append(slices.Clone(out[i:]), out[:i]...)
-	}
 	return out, nil
+}
+
+// rotate starts with a different route each time.
+func (c *Client) rotate(list []route) []route {
+	n := len(list)
+	if n < 2 {
+		return list
+	}
+	i := int(c.turn.Add(1)) % n
+	return append(slices.Clone(list[i:]), list[:i]...)
 }
 
 // send makes a call for each route in turn until one succeeds. A refused CCM
@@ -158,12 +172,20 @@ func (c *Client) send(ctx context.Context, need tokenNeed, build func(r *route) 
 	if err != nil {
 		return nil, nil, err
 	}
+	return c.sendBy(ctx, routes, need, build)
+}
+
+func (c *Client) sendBy(ctx context.Context, routes []route, need tokenNeed, build func(r *route) (*call, error)) (*answer, *route, error) {
 	var last error
 	for i := range routes {
 		r := &routes[i]
 		for renewed := false; ; renewed = true {
 			a, err := c.sendOn(ctx, r, need, build)
 			if err == nil {
+				if i > 0 && !routes[0].internet && r.internet {
+					// The gateway helped out; this device may have left.
+					c.NetworkChanged()
+				}
 				return a, r, nil
 			}
 			last = err
@@ -174,7 +196,10 @@ func (c *Client) send(ctx context.Context, need tokenNeed, build func(r *route) 
 				return nil, nil, err
 			}
 		}
-		if ctx.Err() != nil || !errors.Is(last, opencmg.Unavailable) && !errors.Is(last, opencmg.Timeout) {
+		// Whatever a gateway has against this client while it is inside, the
+		// management point there may take it.
+		turnsInside := r.internet && i+1 < len(routes) && !routes[i+1].internet
+		if ctx.Err() != nil || !turnsInside && !errors.Is(last, opencmg.Unavailable) && !errors.Is(last, opencmg.Timeout) {
 			break
 		}
 	}
@@ -196,7 +221,11 @@ func (c *Client) sendOn(ctx context.Context, r *route, need tokenNeed, build fun
 			return nil, err
 		}
 	}
-	return r.t.do(ctx, q)
+	a, err := r.t.do(ctx, q)
+	if err == nil {
+		a.internet = r.internet
+	}
+	return a, err
 }
 
 // tokenNeed says which token a request carries when it goes by token.

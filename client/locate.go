@@ -111,7 +111,13 @@ func (c *Client) Location(ctx context.Context) (StepResult, error) {
 			return err
 		}
 		gateways, inside := c.namesOf(list)
+		sources, prefer := sourcesOf(list)
 		if err := c.update(func(s *state) {
+			// Only a management point that sees this device inside knows its
+			// boundary groups.
+			if !a.internet {
+				s.Sources, s.PreferCloud = sources, prefer
+			}
 			s.Site, s.SiteInfo, s.LastLocation = site.Code, site.Version, c.cfg.Now()
 			if len(gateways) > 0 {
 				s.Gateways = gateways
@@ -129,7 +135,22 @@ func (c *Client) Location(ctx context.Context) (StepResult, error) {
 }
 
 func (c *Client) locationLetter(q ccm.LocationRequest) letter {
-	return letter{endpoint: ccm.EndpointLocation, text: q.Encode(), need: clientProof, signed: c.state().ClientID != "", replyTo: "LS_ReplyLocations", component: "LocationServices"}
+	return letter{endpoint: ccm.EndpointLocation, text: q.Encode(), need: clientProof, signed: c.state().ClientID != "", inside: true, replyTo: "LS_ReplyLocations", component: "LocationServices"}
+}
+
+// sourcesOf returns the gateways that a client inside may use there, which have
+// records without a name inside, and whether they go first.
+func sourcesOf(list ccm.MPLocations) (gateways []InternetMP, first bool) {
+	for i, m := range list.Records {
+		if m.InternetName == "" || m.IntranetName != "" {
+			continue
+		}
+		if g, err := ParseInternetMP(m.InternetName); err == nil {
+			gateways = appendNew(gateways, g)
+			first = first || i == 0
+		}
+	}
+	return gateways, first
 }
 
 func (c *Client) namesOf(list ccm.MPLocations) (gateways []InternetMP, inside []string) {

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +36,61 @@ type realSite struct {
 	fast   int
 	bulk   string
 	entra  *labcloud.Server
+
+	passed atomic.Int64 // requests at the front
+	down   atomic.Bool  // the front refuses everything
+	shut   atomic.Bool  // the door does
+}
+
+// door is a way to the management point that can be shut, as it is for a device
+// that leaves the network.
+func (s *realSite) door() string {
+	s.t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var relays sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	relays.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			relays.Go(func() {
+				defer conn.Close()
+				back, err := net.Dial("tcp", s.mpAddr)
+				if err != nil || s.shut.Load() {
+					return
+				}
+				defer back.Close()
+				defer context.AfterFunc(ctx, func() { conn.Close(); back.Close() })()
+				relays.Go(func() {
+					// What comes when the door is shut gets no further.
+					b := make([]byte, 32<<10)
+					for {
+						n, err := conn.Read(b)
+						if err != nil || s.shut.Load() {
+							break
+						}
+						if _, err := back.Write(b[:n]); err != nil {
+							break
+						}
+					}
+					conn.Close()
+					back.Close()
+				})
+				io.Copy(conn, back)
+			})
+		}
+	})
+	s.t.Cleanup(func() {
+		ln.Close()
+		cancel()
+		relays.Wait()
+	})
+	return ln.Addr().String()
 }
 
 const deviceID = "aaaaaaaa-0000-0000-0000-000000000001"
@@ -128,6 +185,11 @@ func newRealSite(t *testing.T) *realSite {
 	back := &http.Transport{TLSClientConfig: pki.RoleClientTLS(pki.RoleTLS{Certificate: point, SiteCA: r.ca.Certificate(), Site: site, Role: role})}
 	t.Cleanup(back.CloseIdleConnections)
 	s.addr, _ = r.serve(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if s.down.Load() {
+			refused(w, http.StatusForbidden, "Forbidden")
+			return
+		}
+		s.passed.Add(1)
 		var id opencmg.Identity
 		var err error
 		prefix := opencmg.ServerAuthPrefix

@@ -58,6 +58,10 @@ type state struct {
 	Gateways         []InternetMP `json:"gateways,omitempty"`
 	ManagementPoints []string     `json:"managementPoints,omitempty"`
 	LastLocation     time.Time    `json:"lastLocation,omitzero"`
+	// Sources are the gateways that this client may use while it is inside, and
+	// PreferCloud puts them before management points.
+	Sources     []InternetMP `json:"sources,omitempty"`
+	PreferCloud bool         `json:"preferCloud,omitempty"`
 
 	// Intranet and MP are the result of the last look around.
 	Intranet  bool      `json:"intranet"`

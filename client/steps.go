@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,6 +91,7 @@ type letter struct {
 	signed     bool // with the hook clientauth; needs a client ID
 	async      bool // an empty answer is fine, unless marked as a refusal
 	once       bool
+	inside     bool   // the management point inside is asked first, if it answers
 	replyTo    string // local endpoint; default SccmMessaging
 	properties []ccm.Property
 	component  string
@@ -109,8 +111,14 @@ func (c *Client) post(ctx context.Context, l letter) (reply string, a *answer, e
 	}
 	id := ccm.NewGUID()
 	for try := 0; ; try++ {
-		a, _, err = c.send(ctx, l.need, func(r *route) (*call, error) { return c.letterCall(&l, r, id) })
+		routes, err := c.routes()
 		if err != nil {
+			return "", nil, err
+		}
+		if l.inside {
+			slices.SortStableFunc(routes, func(a, b route) int { return btoi(a.internet) - btoi(b.internet) })
+		}
+		if a, _, err = c.sendBy(ctx, routes, l.need, func(r *route) (*call, error) { return c.letterCall(&l, r, id) }); err != nil {
 			return "", nil, err
 		}
 		if len(a.body) == 0 && l.async && a.header.Get(ccm.HeaderRefused) == "" {

@@ -114,6 +114,7 @@ type answer struct {
 	header        http.Header
 	body          []byte
 	correlationID string
+	internet      bool // it came through a gateway
 }
 
 // transport sends calls. It is made once for each certificate that is shown.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ type exchange struct {
 	// connectionPoint is the connection ID when the request came through a
 	// gateway; empty inside the network.
 	connectionPoint string
+	addr            netip.Addr // of the connection
 
 	client  opencmg.ClientID // for the record
 	verdict string
@@ -47,7 +49,7 @@ func exchangeOf(r *http.Request) *exchange { return r.Context().Value(exchangeKe
 // serve authenticates the caller, runs the handler and records the verdict.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, endpoint string, h http.Handler) {
 	began := s.now()
-	x := &exchange{}
+	x := &exchange{addr: addressOf(r)}
 	cw := &countingWriter{ResponseWriter: w}
 	connectionPoint, trusted := s.peers.ConnectionPoint(r.TLS)
 	if trusted {

@@ -18,16 +18,21 @@ import (
 // managementPoints lists this server once per gateway, or once by its name
 // inside when nothing publishes it.
 func (s *Server) managementPoints() []ccm.ManagementPoint {
-	here := ccm.ManagementPoint{Name: strings.ToUpper(s.hostName()), SiteCode: s.c.Site, Version: siteBuild, IntranetName: s.c.Host}
 	var list []ccm.ManagementPoint
 	for _, g := range s.gateways() {
-		here.InternetName = g.ServiceName + opencmg.MutualAuthPrefix + string(g.RoleID)
-		list = append(list, here)
+		list = append(list, s.here(g))
 	}
 	if list == nil {
+		here := s.here(Gateway{})
+		here.InternetName = ""
 		list = append(list, here)
 	}
 	return list
+}
+
+// here is this server behind a gateway.
+func (s *Server) here(g Gateway) ccm.ManagementPoint {
+	return ccm.ManagementPoint{Name: strings.ToUpper(s.hostName()), SiteCode: s.c.Site, Version: siteBuild, IntranetName: s.c.Host, InternetName: g.ServiceName + opencmg.MutualAuthPrefix + string(g.RoleID)}
 }
 
 // locationQuery answers .sms_aut (wire.md 7.1). Queries are matched without
@@ -114,7 +119,7 @@ func (s *Server) locate(ctx context.Context, l *letter) (string, error) {
 	case ccm.AssignedSite:
 		return ccm.AssignedSiteReply(s.c.Site), nil
 	case ccm.EnumerateMP:
-		return ccm.MPLocations{SiteCode: s.c.Site, Records: s.managementPoints()}.Encode(), nil
+		return ccm.MPLocations{SiteCode: s.c.Site, Records: s.managementPointsFor(x)}.Encode(), nil
 	case ccm.LocalMP:
 		return ccm.MPLocations{SiteCode: s.c.Site, Records: s.managementPoints()}.EncodeLocal(), nil
 	case ccm.ContentLocation:
@@ -135,21 +140,33 @@ func (s *Server) locate(ctx context.Context, l *letter) (string, error) {
 }
 
 // bases returns the URLs of a role for this caller: on each gateway for one on
-// the internet, the inside one otherwise.
-func (s *Server) bases(x *exchange, role opencmg.RoleID, inside, path string) (urls []string) {
-	if !x.outside() {
-		return []string{inside + path}
-	}
+// the internet; the inside one otherwise, with those of the gateways that the
+// caller's boundary groups have.
+func (s *Server) bases(x *exchange, role opencmg.RoleID, inside, path string) []string {
+	gateways, first := s.gateways(), true
 	prefix := opencmg.MutualAuthPrefix
-	if x.caller.Auth.ByToken() {
-		prefix = opencmg.ServerAuthPrefix
+	if x.outside() {
+		if x.caller.Auth.ByToken() {
+			prefix = opencmg.ServerAuthPrefix
+		}
+	} else {
+		if gateways, first = s.sourcesInside(x); x.caller.Auth != opencmg.AuthPKI {
+			prefix = opencmg.ServerAuthPrefix
+		}
 	}
-	for _, g := range s.gateways() {
+	var urls []string
+	for _, g := range gateways {
 		if role != "" {
 			urls = append(urls, "https://"+g.ServiceName+prefix+string(role)+path)
 		}
 	}
-	return urls
+	switch {
+	case x.outside():
+		return urls
+	case first:
+		return append(urls, inside+path)
+	}
+	return append([]string{inside + path}, urls...)
 }
 
 func (s *Server) port() int {

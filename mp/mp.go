@@ -70,6 +70,9 @@ type Config struct {
 	SoftwareUpdatePoints []SoftwareUpdatePoint
 	// Settings are the default client policies; zero fields have defaults.
 	Settings Settings
+	// Locations are the site's boundary groups; nil tells clients inside of no
+	// gateway that they could use there.
+	Locations *Locations
 
 	// ApproveAll approves every client that proves nothing but its own key.
 	// Otherwise such clients wait for ApproveClient.
@@ -134,7 +137,8 @@ type Server struct {
 	hub     *hub
 	inside  atomic.Pointer[verifiers]
 	offered atomic.Pointer[[]Gateway]
-	memory  *semaphore.Weighted // of messages being read, in bytes
+	groups  atomic.Pointer[Locations] // nil without any
+	memory  *semaphore.Weighted       // of messages being read, in bytes
 	uploads uploads
 	handler http.Handler
 }
@@ -217,6 +221,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	s.UseGateways(c.Gateways)
+	s.UseLocations(c.Locations)
 	s.Trust(c.Tokens, c.Certificates)
 	s.hub = newHub(s)
 	s.metrics = newMetrics(c.Registry, s.hub)
@@ -224,7 +229,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if err := s.uploads.open(c.Incoming); err != nil {
 		return nil, err
 	}
-	if err := s.storePolicies(ctx); err != nil {
+	if err := s.UseSettings(ctx, c.Settings); err != nil {
 		return nil, fmt.Errorf("management point: %w", err)
 	}
 	return s, nil

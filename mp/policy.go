@@ -20,6 +20,8 @@ import (
 // the defaults that administrators know (cmg-behaviour 7.1).
 type Settings struct {
 	DenyGateway       bool          // clients may not use a cloud management gateway
+	CloudContent      bool          // clients may have content from gateways
+	EntraJoin         bool          // Windows clients of a domain register with Entra ID
 	PolicyInterval    time.Duration // between policy requests; default 60 min
 	LocationInterval  time.Duration // between location requests; default 24 h
 	InventoryInterval time.Duration // between hardware inventories; default 7 days
@@ -32,8 +34,7 @@ type Settings struct {
 
 // defaultPolicies are one policy per subject, so that a change of one setting
 // is one small download.
-func (s *Server) defaultPolicies() []ccm.Policy {
-	c := s.c.Settings
+func (s *Server) defaultPolicies(c Settings) []ccm.Policy {
 	minutes := func(name string, d, fallback time.Duration) ccm.PolicyProperty {
 		if d == 0 {
 			d = fallback
@@ -49,7 +50,7 @@ func (s *Server) defaultPolicies() []ccm.Policy {
 		name       string
 		properties []ccm.PolicyProperty
 	}{
-		{"gateway", []ccm.PolicyProperty{ccm.BooleanSetting(ccm.SettingUseGateway, !c.DenyGateway), minutes(ccm.SettingLocationInterval, c.LocationInterval, 24*time.Hour)}},
+		{"gateway", []ccm.PolicyProperty{ccm.BooleanSetting(ccm.SettingUseGateway, !c.DenyGateway), ccm.BooleanSetting(ccm.SettingUseCloudContent, c.CloudContent), ccm.BooleanSetting(ccm.SettingEntraJoin, c.EntraJoin), minutes(ccm.SettingLocationInterval, c.LocationInterval, 24*time.Hour)}},
 		{"policy", []ccm.PolicyProperty{minutes(ccm.SettingPolicyInterval, c.PolicyInterval, time.Hour)}},
 		{"inventory", []ccm.PolicyProperty{minutes(ccm.SettingInventoryInterval, c.InventoryInterval, 7*24*time.Hour), minutes(ccm.SettingDiscoveryInterval, c.DiscoveryInterval, 7*24*time.Hour)}},
 		{"state", []ccm.PolicyProperty{minutes(ccm.SettingStateInterval, c.StateInterval, 15*time.Minute)}},
@@ -71,8 +72,10 @@ func (s *Server) stableGUID(name string) string {
 	return fmt.Sprintf("{%X-%X-%X-%X-%X}", b[:4], b[4:6], b[6:8], b[8:10], b[10:16])
 }
 
-func (s *Server) storePolicies(ctx context.Context) error {
-	for _, p := range s.defaultPolicies() {
+// UseSettings replaces Config.Settings: clients have them with their next policy
+// request.
+func (s *Server) UseSettings(ctx context.Context, settings Settings) error {
+	for _, p := range s.defaultPolicies(settings) {
 		if err := s.AssignPolicy(ctx, p, ccm.CategoryClientSettings, ccm.PolicyPersistWhole, ""); err != nil {
 			return err
 		}

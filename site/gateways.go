@@ -150,6 +150,11 @@ func (s *Server) getGateway(w http.ResponseWriter, r *http.Request) error {
 	return answerOne(w, http.StatusOK, rec.Version, g)
 }
 
+// isGateway reports whether the key is one of the gateway's names or its ID.
+func isGateway(rec *record[gatewayRecord], key string) bool {
+	return rec.ID == key || sameName(rec.Value.Prefix, key) || sameName(rec.Value.ServiceName, key) || sameName(rec.Value.DeploymentName, key)
+}
+
 // findGateway finds a gateway by its ID, name, service name or deployment name.
 func (s *Server) findGateway(ctx context.Context, key string) (*record[gatewayRecord], error) {
 	records, err := readAll[gatewayRecord](ctx, s.db, kindGateway)
@@ -157,7 +162,7 @@ func (s *Server) findGateway(ctx context.Context, key string) (*record[gatewayRe
 		return nil, err
 	}
 	for _, rec := range records {
-		if rec.ID == key || sameName(rec.Value.Prefix, key) || sameName(rec.Value.ServiceName, key) || sameName(rec.Value.DeploymentName, key) {
+		if isGateway(rec, key) {
 			return rec, nil
 		}
 	}
@@ -430,6 +435,9 @@ func (s *Server) deleteGateway(w http.ResponseWriter, r *http.Request) error {
 			if err := p.put(tx, kindPoint); err != nil {
 				return err
 			}
+		}
+		if err := forgetInGroups(tx, rec.ID); err != nil {
+			return err
 		}
 		return s.audit(r.Context(), tx, msgDeleted, kindGateway, rec.ID, "asked to delete gateway %s", rec.Value.ServiceName)
 	})

@@ -42,12 +42,14 @@ var (
 		adminservice.TrustedCertificate{}, adminservice.TokenIssuer{}, adminservice.BlockedCertificate{}, adminservice.NewBulkToken{}, adminservice.RemoveInstance{},
 		adminservice.JoinTokenRecord{}, adminservice.NewGateway{}, adminservice.GatewayChange{}, adminservice.ConnectionPointChange{},
 		adminservice.SiteRole{}, adminservice.SiteRoleChange{}, adminservice.CmdletCall{},
+		adminservice.ClientSettingsChange{}, adminservice.BoundaryGroup{}, adminservice.BoundaryGroupChange{},
 	}
 	pageTypes = []any{
 		adminservice.Account{}, adminservice.Tenant{}, adminservice.Application{}, adminservice.AzureService{}, adminservice.TrustedCertificate{},
 		adminservice.TokenIssuer{}, adminservice.BlockedCertificate{}, adminservice.BulkRegistrationToken{}, adminservice.JoinTokenRecord{},
 		adminservice.Gateway{}, adminservice.ConnectionPoint{}, adminservice.SiteRole{}, adminservice.Operation{}, adminservice.StatusMessage{},
 		adminservice.Alert{}, adminservice.Expiry{}, adminservice.GatewayTraffic{}, opencmg.Check{}, adminservice.User{}, adminservice.Group{},
+		adminservice.ClientSettings{}, adminservice.BoundaryGroup{},
 	}
 	otherTypes = []any{adminservice.Site{}, adminservice.CertificateReport{}, adminservice.ProblemError{}, adminservice.CmdletLine{}}
 )

@@ -270,5 +270,5 @@ func (v *roleRecord) change(c *adminservice.SiteRoleChange) {
 }
 
 func (s *Server) deleteRole(w http.ResponseWriter, r *http.Request) error {
-	return remove[roleRecord](s, w, r, kindRole, "role", nil)
+	return remove(s, w, r, kindRole, "role", func(tx *sitedb.Tx, rec *record[roleRecord]) error { return forgetInGroups(tx, rec.ID) })
 }

@@ -405,17 +405,32 @@ func (p *publisher) mappings(tx *sitedb.Tx, c *record[pointRecord]) (*opencmg.UR
 	return m, nil
 }
 
-// serviceNames are the gateways that clients may be told of.
-func (s *Server) serviceNames(ctx context.Context) ([]string, error) {
+// offeredGateways are the gateways that clients may be told of.
+func (s *Server) offeredGateways(ctx context.Context) ([]*record[gatewayRecord], error) {
 	gateways, err := readAll[gatewayRecord](ctx, s.db, kindGateway)
-	var names []string
-	for _, g := range gateways {
+	return slices.DeleteFunc(gateways, func(g *record[gatewayRecord]) bool {
 		// Nobody trusts a temporary certificate.
-		if g.Value.State != adminservice.StateProvisioning && g.Value.State != adminservice.StateDeleting && !g.Value.Renewal.Temporary {
-			names = append(names, g.Value.ServiceName)
-		}
+		return g.Value.State == adminservice.StateProvisioning || g.Value.State == adminservice.StateDeleting || g.Value.Renewal.Temporary
+	}), err
+}
+
+// toldToClients fills in what a management point tells clients.
+func (s *Server) toldToClients(ctx context.Context, d *adminservice.Documents) error {
+	gateways, err := s.offeredGateways(ctx)
+	if err != nil {
+		return err
 	}
-	return names, err
+	for _, g := range gateways {
+		d.Gateways = append(d.Gateways, g.Value.ServiceName)
+	}
+	settings, err := read[clientSettingsRecord](ctx, s.db, kindClientSettings, defaultSettingsID)
+	if err != nil {
+		return err
+	}
+	c := clientSettings(settings)
+	d.ClientSettings = &c
+	d.Locations, err = s.locations(ctx)
+	return err
 }
 
 // documents is what a site system is to have, and a tag that changes with it.
@@ -435,7 +450,7 @@ func (s *Server) documents(ctx context.Context, sys *system) (*adminservice.Docu
 		if err != nil {
 			return nil, "", err
 		}
-		if d.Gateways, err = s.serviceNames(ctx); err != nil {
+		if err := s.toldToClients(ctx, d); err != nil {
 			return nil, "", err
 		}
 		d.TokenSigning = &adminservice.TokenSigning{Certificate: string(cert), Key: string(key), HierarchyID: s.keys.site.HierarchyID}

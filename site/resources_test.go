@@ -163,6 +163,16 @@ func TestAudit(t *testing.T) {
 			do[any](r, "PATCH", "SiteRoles/"+role, adminservice.SiteRoleChange{AllowGatewayTraffic: new(true)})
 		}},
 		{"deleted role", func() { do[any](r, "DELETE", "SiteRoles/"+role, nil) }},
+		{"changed client settings", func() {
+			do[any](r, "PATCH", "ClientSettings/0", adminservice.ClientSettingsChange{StateMinutes: new(30)})
+		}},
+		{"added boundary group", func() {
+			role = do[adminservice.BoundaryGroup](r, "POST", "BoundaryGroups", adminservice.BoundaryGroup{Name: "Branch", Boundaries: []string{"10.0.0.0/8"}}).ID
+		}},
+		{"changed boundary group", func() {
+			do[any](r, "PATCH", "BoundaryGroups/"+role, adminservice.BoundaryGroupChange{PreferCloud: new(true)})
+		}},
+		{"deleted boundary group", func() { do[any](r, "DELETE", "BoundaryGroups/"+role, nil) }},
 		{"acknowledged alert", func() { do[any](r, "POST", fmt.Sprintf("Alerts/%d/acknowledge", alert.ID), nil) }},
 		{"asked to delete gateway", func() { r.finish(do[adminservice.Operation](r, "DELETE", "Gateways/"+gateway, nil)) }},
 		{"deleted application", func() {

@@ -101,6 +101,15 @@ func (s *Server) routeTable() []route {
 		{"DELETE", "SiteRoles/{id}", infrastructure, s.deleteRole},
 
 		{"POST", "Cmdlets/{name}", anybody, s.runCmdlet},
+		{"GET", "ClientSettings", anybody, list(s, kindClientSettings, clientSettings)},
+		{"POST", "ClientSettings", infrastructure, s.addClientSettings},
+		{"GET", "ClientSettings/{id}", anybody, s.getClientSettings},
+		{"PATCH", "ClientSettings/{id}", infrastructure, s.changeClientSettings},
+		{"GET", "BoundaryGroups", anybody, s.listBoundaryGroups},
+		{"POST", "BoundaryGroups", infrastructure, s.addBoundaryGroup},
+		{"GET", "BoundaryGroups/{id}", anybody, s.getBoundaryGroup},
+		{"PATCH", "BoundaryGroups/{id}", infrastructure, s.changeBoundaryGroup},
+		{"DELETE", "BoundaryGroups/{id}", infrastructure, s.deleteBoundaryGroup},
 
 		{"GET", "Operations", anybody, s.listOperations},
 		{"GET", "Operations/{id}", anybody, s.getOperation},

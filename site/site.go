@@ -156,6 +156,9 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if s.FirstStart {
 		s.AdministratorToken = token
 	}
+	if err := s.makeDefaults(ctx); err != nil {
+		return nil, err
+	}
 	if s.metrics, err = newMetrics(cfg.Registry); err != nil {
 		return nil, err
 	}

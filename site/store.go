@@ -14,20 +14,22 @@ import (
 
 // Kinds of the site's objects in the database.
 const (
-	kindAccount      = "account"
-	kindTenant       = "tenant"
-	kindApplication  = "application"
-	kindAzureService = "azure-service"
-	kindGateway      = "gateway"
-	kindPoint        = "connection-point"
-	kindRole         = "role"
-	kindTrusted      = "trusted-certificate"
-	kindTokenIssuer  = "token-issuer"
-	kindBlocked      = "blocked-certificate"
-	kindJoinToken    = "join-token"
-	kindPublished    = "published"    // by gateway: signed published configuration
-	kindDiscovery    = "discovery"    // by Azure service and kind: where it goes on
-	kindMappings     = "url-mappings" // by connection point: signed
+	kindAccount        = "account"
+	kindTenant         = "tenant"
+	kindApplication    = "application"
+	kindAzureService   = "azure-service"
+	kindGateway        = "gateway"
+	kindPoint          = "connection-point"
+	kindRole           = "role"
+	kindTrusted        = "trusted-certificate"
+	kindTokenIssuer    = "token-issuer"
+	kindBlocked        = "blocked-certificate"
+	kindJoinToken      = "join-token"
+	kindClientSettings = "client-settings"
+	kindBoundaryGroup  = "boundary-group"
+	kindPublished      = "published"    // by gateway: signed published configuration
+	kindDiscovery      = "discovery"    // by Azure service and kind: where it goes on
+	kindMappings       = "url-mappings" // by connection point: signed
 )
 
 // A record is one object of the site, decoded. Its version is what the

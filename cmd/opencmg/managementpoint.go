@@ -51,7 +51,9 @@ type ManagementPointConfig struct {
 	Gateways []string `yaml:"gateways,omitempty"`
 	// SoftwareUpdatePoints are told to clients that scan for updates.
 	SoftwareUpdatePoints []SoftwareUpdatePointConfig `yaml:"softwareUpdatePoints,omitempty"`
-	// Settings are what the default policies tell clients to do.
+	// Settings are what the default policies tell clients to do, for a
+	// management point without a site server. With one, the site's client
+	// settings hold.
 	Settings ClientSettingsConfig `yaml:"settings,omitempty"`
 	// ApproveAll approves clients inside the network that prove nothing but
 	// their own key. Default is that they wait for an administrator.
@@ -169,6 +171,12 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 	keys := pki.NewJWKSCache(pki.JWKSConfig{HTTP: httpClient, Log: log})
 	published := &publishedTrust{file: filepath.Join(dir, publishedFile), siteCA: r.identity.siteCA, site: c.Site, crls: crls, keys: keys, log: log}
 	site := newSiteRole(dir, r.identity.pair, c.offered(), log)
+	site.port = c.settings().NotificationPort
+	if c.SiteServer != "" {
+		if err := site.loadWords(); err != nil {
+			return err
+		}
+	}
 	link, err := r.siteLink(c.SiteServer, c.Outbound, sitelink.Config{
 		Kind: adminservice.SystemManagementPoint, Site: c.Site, Dir: dir, Logs: logs,
 		Apply: site.apply, UseCertificate: site.useCertificate,
@@ -197,7 +205,7 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 		Site: c.Site, RoleID: c.RoleID, SiteCA: r.identity.siteCA, GetCertificate: site.getCertificate,
 		Signer: signer, DB: db, Host: c.host(),
 		ClientFiles: r.path(c.ClientFilesDir), Incoming: filepath.Join(stateDir, "incoming"),
-		Gateways: c.offered(), Settings: c.settings(), ApproveAll: c.ApproveAll, AcceptUnsignedState: c.AcceptUnsignedState,
+		Gateways: c.offered(), Settings: site.initial(c.settings()), ApproveAll: c.ApproveAll, AcceptUnsignedState: c.AcceptUnsignedState,
 		FastChannelWithoutCertificate: c.FastChannelWithoutCertificate,
 		Registry:                      newRegistry(), Log: log,
 	}

@@ -46,6 +46,9 @@ type siteRole struct {
 	server *mp.Server // nil before serve
 	key    *pki.TokenSigner
 	said   []mp.Gateway // by the site
+	told   siteWords
+	port   int    // of the fast channel, which is this host's own setting
+	used   string // what the server was given of told, as JSON
 }
 
 func newSiteRole(dir string, pair tls.Certificate, gateways []mp.Gateway, log *slog.Logger) *siteRole {
@@ -104,7 +107,7 @@ func (s *siteRole) update() error {
 	if len(s.gateways) == 0 {
 		s.server.UseGateways(s.said)
 	}
-	return s.server.UseSigner(s.key)
+	return errors.Join(s.server.UseSigner(s.key), s.useWords())
 }
 
 // apply takes over what the site gave.
@@ -120,10 +123,11 @@ func (s *siteRole) apply(d *adminservice.Documents) error {
 			return fmt.Errorf("token-signing key: %w", err)
 		}
 	}
+	err := s.keepWords(siteWords{d.ClientSettings, d.Locations})
 	if s.key == nil {
-		return nil
+		return err
 	}
-	return s.update()
+	return errors.Join(err, s.update())
 }
 
 // takeKey keeps a token-signing key in the identity directory, for starts

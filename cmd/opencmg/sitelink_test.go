@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,8 +21,10 @@ import (
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
+	"github.com/opencmg/opencmg/ccm"
 	"github.com/opencmg/opencmg/internal/systemtest"
 	"github.com/opencmg/opencmg/pki"
+	"github.com/opencmg/opencmg/sitedb"
 )
 
 // A linkedSite is a site server with one gateway instance, and what a site
@@ -425,6 +428,54 @@ func TestLinkedManagementPoint(t *testing.T) {
 		return nil
 	})
 
+	// What the site wants clients to be told holds, and not the file.
+	gateways := func() string {
+		_, body := ask("MPLIST2", "")
+		return body
+	}
+	database, err := sitedb.Open(t.Context(), sitedb.Config{Path: filepath.Join(dir, "shared.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer database.Close()
+	useGateway := func(want string) func() error {
+		return func() error {
+			list, _, err := database.Assignments(t.Context(), "", time.Time{})
+			if err != nil {
+				return err
+			}
+			for _, a := range list {
+				stored, err := database.Policy(t.Context(), a.Policy.ID)
+				if err != nil {
+					return err
+				}
+				p, err := ccm.ParsePolicy(stored.Body)
+				if err != nil {
+					return err
+				}
+				if v, ok := p.Setting(ccm.SettingsClass, ccm.SettingUseGateway); ok {
+					if v != want {
+						return fmt.Errorf("clients are told %s", v)
+					}
+					return nil
+				}
+			}
+			return errors.New("no policy tells whether clients may use a gateway")
+		}
+	}
+	eventually(t, "the file's settings", useGateway("TRUE"))
+	d.ClientSettings = &adminservice.ClientSettings{AllowCloudManagementGateway: false, PolicyMinutes: 60, LocationMinutes: 60, InventoryMinutes: 60, DiscoveryMinutes: 60, StateMinutes: 15, KeepAliveMinutes: 15}
+	d.Locations = &adminservice.Locations{Default: adminservice.LocationGroup{Boundaries: []string{"no prefix"}}}
+	d.Gateways = []string{"gw.example.com", "other.example.com"}
+	l.s.Set("mp1", d)
+	l.reported("mp1", "a problem with the boundary groups", func(r *systemtest.Report) bool { return strings.Contains(r.Problem, "boundary groups") })
+	if got := gateways(); !strings.Contains(got, "other.example.com") {
+		t.Errorf("what can be used was not: %s", got)
+	}
+	d.Locations = &adminservice.Locations{Default: adminservice.LocationGroup{Gateways: []string{"gw.example.com"}}}
+	l.s.Set("mp1", d)
+	eventually(t, "the site's settings", useGateway("FALSE"))
+
 	// The token-signing key changes while it runs.
 	old := l.token
 	l.token = l.newTokenKey()
@@ -452,4 +503,7 @@ func TestLinkedManagementPoint(t *testing.T) {
 	<-p.done
 	startProgram(t, "mp", "serve", "--config", config)
 	eventually(t, "management point without its site", readyz("http://"+private+"/readyz"))
+	if err := useGateway("FALSE")(); err != nil {
+		t.Errorf("a start without the site forgets its settings: %v", err)
+	}
 }
