@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -39,6 +40,10 @@ func (x *exchange) refuse(format string, args ...any) { x.verdict = fmt.Sprintf(
 func (x *exchange) note(format string, args ...any) {
 	x.details = append(x.details, fmt.Sprintf(format, args...))
 }
+
+// errTokenRefused is all that a caller learns about a token that is not
+// accepted; the verdict in the exchange says why.
+var errTokenRefused = opencmg.Errorf(opencmg.Unauthorized, "the token is not accepted")
 
 type exchangeKey struct{}
 
@@ -122,7 +127,7 @@ func (s *Server) identify(r *http.Request, x *exchange, trusted bool, identity [
 	if token := bearer(r); token != "" {
 		if inside.tokens == nil {
 			x.refuse("refused: this management point takes no tokens directly")
-			return opencmg.Errorf(opencmg.Unauthorized, "the token is not accepted")
+			return errTokenRefused
 		}
 		id, err := inside.tokens.Verify(r.Context(), token, presented, s.now())
 		if err != nil {
@@ -131,8 +136,9 @@ func (s *Server) identify(r *http.Request, x *exchange, trusted bool, identity [
 			} else {
 				x.refuse("refused: token: %v", err)
 			}
-			return opencmg.Errorf(opencmg.Unauthorized, "the token is not accepted")
+			return errTokenRefused
 		}
+		id.Source = remoteAddress(r)
 		x.caller = id
 		return s.checkBlocked(r.Context(), x)
 	}
@@ -161,9 +167,19 @@ func (s *Server) checkBlocked(ctx context.Context, x *exchange) error {
 	}
 	if blocked {
 		x.refuse("refused: token %s is blocked", x.caller.TokenID)
-		return opencmg.Errorf(opencmg.Unauthorized, "the token is not accepted")
+		return errTokenRefused
 	}
 	return nil
+}
+
+// remoteAddress is the address of a caller inside the network, as an identity
+// has it.
+func remoteAddress(r *http.Request) string {
+	a, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	return a.Addr().Unmap().WithZone("").String()
 }
 
 func bearer(r *http.Request) string {
