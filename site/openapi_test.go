@@ -47,7 +47,7 @@ var (
 		adminservice.Account{}, adminservice.Tenant{}, adminservice.Application{}, adminservice.AzureService{}, adminservice.TrustedCertificate{},
 		adminservice.TokenIssuer{}, adminservice.BlockedCertificate{}, adminservice.BulkRegistrationToken{}, adminservice.JoinTokenRecord{},
 		adminservice.Gateway{}, adminservice.ConnectionPoint{}, adminservice.SiteRole{}, adminservice.Operation{}, adminservice.StatusMessage{},
-		adminservice.Alert{}, adminservice.Expiry{}, adminservice.GatewayTraffic{}, opencmg.Check{}, adminservice.User{}, adminservice.Group{},
+		adminservice.Alert{}, adminservice.Expiry{}, adminservice.GatewayTraffic{}, opencmg.Check{}, adminservice.User{}, adminservice.Group{}, adminservice.LogFile{},
 	}
 	otherTypes = []any{adminservice.Site{}, adminservice.CertificateReport{}, adminservice.ProblemError{}}
 )

@@ -105,6 +105,8 @@ func (s *Server) routeTable() []route {
 		{"GET", "Alerts", anybody, s.listAlerts},
 		{"POST", "Alerts/{id}/acknowledge", operations, s.acknowledgeAlert},
 		{"GET", "Expiry", anybody, s.listExpiry},
+		{"GET", "Logs", operations, s.listLogs},
+		{"GET", "Logs/{id}", operations, s.getLog},
 	}
 }
 

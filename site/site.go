@@ -72,6 +72,7 @@ type Config struct {
 	OnStep   func(operation, step string)
 	Now      func() time.Time
 	Log      *slog.Logger
+	Logs     Logs // files that may be asked for
 	Registry *prometheus.Registry
 	Version  string // of this program
 }
@@ -110,6 +111,7 @@ type Server struct {
 	guard     guard
 	jwks      *pki.JWKSCache
 	live      *live // what site systems reported
+	kept      *keptLogs
 	manager   *manager
 	publisher *publisher
 	duties    []*duty
@@ -145,7 +147,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	cfg.Poll = cmp.Or(cfg.Poll, 5*time.Second)
 	cfg.Watch = cmp.Or(cfg.Watch, time.Minute)
-	s := &Server{cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)), live: newLive(cfg.Now())}
+	s := &Server{cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)), live: newLive(cfg.Now()), kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}}}
 	s.jwks = pki.NewJWKSCache(pki.JWKSConfig{HTTP: cfg.HTTP, Log: s.log})
 	token := newSecret()
 	var err error
