@@ -27,6 +27,7 @@ var ours = map[string][]string{
 	"internal/web":                   {"."},
 	"adminservice":                   {"."},
 	"site":                           {".", "pki", "sitedb", "azure", "adminservice", "internal/web", "internal/bootstrap", "internal/cloudinit", "internal/cmtrace", "internal/outbound"},
+	"internal/redact":                {}, // it must be able to redact anything
 	"internal/outbound":              {"."},
 	"internal/keyvault":              {"."},
 	"internal/keyvault/keyvaulttest": {"pki"}, // for tests only
@@ -41,7 +42,7 @@ var ours = map[string][]string{
 	"bench":                          {"*"},
 	"internal/systemtest":            {".", "pki", "adminservice", "internal/web"},
 	"internal/sitelink":              {".", "pki", "adminservice", "internal/web"},
-	"internal/admincli":              {".", "pki", "adminservice", "internal/web"},
+	"internal/admincli":              {".", "pki", "adminservice", "internal/redact", "internal/web"},
 }
 
 // theirs lists the third-party modules and why each is here.

@@ -116,6 +116,19 @@ func wantProblem(t *testing.T, err error, kind opencmg.Kind, text string) {
 	}
 }
 
+func TestSiteConfigurationAndMetrics(t *testing.T) {
+	r := newRig(t)
+	text, _, err := r.c.Text(t.Context(), "Site/configuration")
+	if err != nil || string(text) != "site: LAB\n" {
+		t.Errorf("%q %v", text, err)
+	}
+	r.look("expiry")
+	text, _, err = r.c.Text(t.Context(), "Site/metrics")
+	if err != nil || !strings.Contains(string(text), "# TYPE opencmg_site_expiry_seconds gauge") {
+		t.Errorf("%q %v", text, err)
+	}
+}
+
 // TestKeptLogs has connection points and a management point report their logs
 // and those of gateway instances.
 func TestKeptLogs(t *testing.T) {

@@ -69,12 +69,15 @@ type Config struct {
 	Notify []func(context.Context, adminservice.Alert) error
 	// OnStep, when set, is called after a step was recorded and before it is
 	// done. Tests end the process there.
-	OnStep   func(operation, step string)
-	Now      func() time.Time
-	Log      *slog.Logger
-	Logs     Logs // files that may be asked for
-	Registry *prometheus.Registry
-	Version  string // of this program
+	OnStep func(operation, step string)
+	Now    func() time.Time
+	Log    *slog.Logger
+	Logs   Logs // files that may be asked for
+	// Configuration is that of the process in YAML, without secrets, for
+	// administrators to look at; may be empty.
+	Configuration []byte
+	Registry      *prometheus.Registry
+	Version       string // of this program
 }
 
 // ACMEConfig says how the site reaches certification authorities.

@@ -55,7 +55,9 @@ func TestLogsOfALab(t *testing.T) {
 	defer stop()
 	var out growing
 	done := make(chan int, 1)
-	go func() { done <- run(ctx, []string{"logs", "CloudMgr.log", "--follow", "--tail", "0"}, strings.NewReader(""), &out, &out) }()
+	go func() {
+		done <- run(ctx, []string{"logs", "CloudMgr.log", "--follow", "--tail", "0"}, strings.NewReader(""), &out, &out)
+	}()
 	eventually(t, "a line written meanwhile", func() error {
 		act(t, administer(t, info), "POST", "Gateways/"+gateway+"/synchronize", nil)
 		if !strings.Contains(out.String(), "synchronize") {

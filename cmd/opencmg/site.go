@@ -18,10 +18,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/internal/admincli"
+	"github.com/opencmg/opencmg/internal/redact"
 	"github.com/opencmg/opencmg/internal/web"
 	"github.com/opencmg/opencmg/pki"
 	"github.com/opencmg/opencmg/site"
@@ -240,6 +242,10 @@ func serveSite(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
+	shown, err := yaml.Marshal(c)
+	if err != nil {
+		return err
+	}
 	poll := time.Duration(c.Poll) * time.Millisecond
 	clouds := &clouds{http: httpClient, log: log, poll: poll}
 	registry := newRegistry()
@@ -247,7 +253,7 @@ func serveSite(ctx context.Context, e *env, args []string) error {
 		DB: db, Site: firstSite(ctx, db, c.Site), URL: c.URL, Addresses: c.Addresses, Environments: c.Environments,
 		HTTP: httpClient, Cloud: clouds.cloud, Directory: clouds.directory, Program: program, Poll: poll, OnStep: onSiteStep,
 		Bootstrap: site.Bootstrap{Proxy: c.Outbound.Proxy, CAPEM: caPEM, ConnectTo: c.Outbound.ConnectTo, ConnectOnly: c.Outbound.ConnectOnly},
-		Notify:    notify, Log: log, Logs: logs, Registry: registry, Version: version(),
+		Notify:    notify, Log: log, Logs: logs, Configuration: redact.Text(shown), Registry: registry, Version: version(),
 	})
 	if err != nil {
 		return err
