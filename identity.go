@@ -59,6 +59,10 @@ type Identity struct {
 	TenantID, DeviceID, UserID, UserSID string
 	// TokenID is the ID by which the site lists and blocks the token.
 	TokenID string
+	// Source is the caller's address, without port or zone, as the gateway saw
+	// the connection; a bulk registration token may be limited to some. Empty
+	// when nobody knows it.
+	Source string
 }
 
 // Encode returns the identity as the value of [HeaderIdentity]:
@@ -115,5 +119,6 @@ func (id *Identity) fields() []identityField {
 		{"user", &id.UserID},
 		{"sid", &id.UserSID},
 		{"token", &id.TokenID},
+		{"source", &id.Source},
 	}
 }

@@ -71,6 +71,15 @@ type SiteRoleChange struct {
 // BulkRegistrationTokens).
 type NewBulkToken struct {
 	Minutes int `json:"minutes,omitempty"` // lifetime; default 4,320, at most 10,080
+	// Uses is how many clients may register with it, at most 1,000,000; 0 is
+	// any number. A client that registers again with the same key counts once.
+	Uses int `json:"uses,omitempty"`
+	// Sources limits the addresses from which clients may register, as at most
+	// 64 CIDR prefixes: the address that the gateway sees, or inside the
+	// network the management point.
+	Sources     []string `json:"sources,omitempty"`
+	Group       string   `json:"group,omitempty"` // a label of at most 100 characters that its clients carry
+	Description string   `json:"description,omitempty"`
 }
 
 // A RenewSecret asks for a new secret of a server application (POST

@@ -145,18 +145,34 @@ func (c *Client) Change(ctx context.Context, method, path string, version int64,
 
 func below(path string) string { return BasePath + strings.TrimPrefix(path, "/") }
 
+// Text gets a text, such as a log file, with the header of the answer.
+func (c *Client) Text(ctx context.Context, path string) ([]byte, http.Header, error) {
+	return c.send(ctx, http.MethodGet, below(path), 0, nil)
+}
+
 func (c *Client) do(ctx context.Context, method, path string, version int64, in, out any) error {
+	b, _, err := c.send(ctx, method, path, version, in)
+	if err != nil || out == nil || len(b) == 0 {
+		return err
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return fmt.Errorf("read the answer to %s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+func (c *Client) send(ctx context.Context, method, path string, version int64, in any) ([]byte, http.Header, error) {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		body = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.URL, "/")+path, body)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -170,35 +186,29 @@ func (c *Client) do(ctx context.Context, method, path string, version int64, in,
 	res, err := c.HTTP.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return nil, nil, ctx.Err()
 		}
 		if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-			return opencmg.Errorf(opencmg.Invalid, "the site at %s can not be trusted: %w", c.URL, err)
+			return nil, nil, opencmg.Errorf(opencmg.Invalid, "the site at %s can not be trusted: %w", c.URL, err)
 		}
-		return opencmg.Errorf(opencmg.Unavailable, "the site at %s can not be reached: %w", c.URL, err)
+		return nil, nil, opencmg.Errorf(opencmg.Unavailable, "the site at %s can not be reached: %w", c.URL, err)
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	if err != nil {
-		return opencmg.Errorf(opencmg.Unavailable, "the answer of the site at %s was cut off: %w", c.URL, err)
+		return nil, nil, opencmg.Errorf(opencmg.Unavailable, "the answer of the site at %s was cut off: %w", c.URL, err)
 	}
 	if len(b) > maxAnswer {
-		return opencmg.Errorf(opencmg.TooLarge, "the answer of the site is larger than %d bytes: ask for less with $top", maxAnswer)
+		return nil, nil, opencmg.Errorf(opencmg.TooLarge, "the answer of the site is larger than %d bytes: ask for less with $top", maxAnswer)
 	}
 	if res.StatusCode >= 400 {
 		p := &ProblemError{}
 		if json.Unmarshal(b, p) != nil || p.Status == 0 {
 			p.Status, p.Title = res.StatusCode, http.StatusText(res.StatusCode)
 		}
-		return p
+		return nil, nil, p
 	}
-	if out == nil || len(b) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(b, out); err != nil {
-		return fmt.Errorf("read the answer to %s %s: %w", method, path, err)
-	}
-	return nil
+	return b, res.Header, nil
 }
 
 // Wait follows an operation until it ends, and tells progress about every new

@@ -441,7 +441,14 @@ type BulkRegistrationToken struct {
 	Issued  time.Time `json:"issued"`
 	Expires time.Time `json:"expires"`
 	Blocked bool      `json:"blocked"`
-	Token   string    `json:"token,omitempty"`
+	Uses    int       `json:"uses"` // how many clients may register with it; 0 is any number
+	Used    int       `json:"used"` // how many did
+	// LastUsed is when a client registered with it last, or did so again.
+	LastUsed    time.Time `json:"lastUsed,omitzero"`
+	Sources     []string  `json:"sources,omitempty"` // CIDR prefixes from which clients may register
+	Group       string    `json:"group,omitempty"`   // a label that its clients carry
+	Description string    `json:"description,omitempty"`
+	Token       string    `json:"token,omitempty"`
 }
 
 // A BlockedCertificate is a client certificate that is refused everywhere.

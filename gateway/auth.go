@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -74,6 +75,18 @@ func (p *peer) init(remote net.Addr, chain []*x509.Certificate) {
 	}
 }
 
+// source is the other end's address as an identity has it.
+func (p *peer) source() string {
+	if p.remote == nil {
+		return ""
+	}
+	a, err := netip.ParseAddrPort(p.remote.String())
+	if err != nil {
+		return ""
+	}
+	return a.Addr().Unmap().WithZone("").String()
+}
+
 // authenticate finds out who is calling, by the modes that the endpoint
 // accepts at this door.
 func (x *exchange) authenticate(ep *endpoint, d door) (*caller, *refusal) {
@@ -133,7 +146,7 @@ func (x *exchange) byCertificate(ep *endpoint) (*caller, *refusal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.pki == nil || p.pki.identity.Subject != subject {
-		p.pki = newCaller(opencmg.Identity{Auth: opencmg.AuthPKI, Thumbprint: p.thumbprint, Subject: subject})
+		p.pki = newCaller(opencmg.Identity{Auth: opencmg.AuthPKI, Thumbprint: p.thumbprint, Subject: subject, Source: p.source()})
 	}
 	return p.pki, nil
 }
@@ -182,7 +195,7 @@ func (x *exchange) verifyToken(token []byte) (*caller, *refusal) {
 	if err != nil {
 		return nil, unauthenticated("token", opencmg.ReasonInvalidToken, err)
 	}
-	id.Thumbprint = p.thumbprint
+	id.Thumbprint, id.Source = p.thumbprint, p.source()
 	c := newCaller(id)
 	if v.caller != nil && v.caller.identity == id {
 		c = v.caller

@@ -45,16 +45,16 @@ func TestForwardIdentifiesTheCaller(t *testing.T) {
 		want           opencmg.Identity
 	}{
 		{"certificate", "GET " + mutual + "/SMS_MP/.sms_pol?A%2Fb HTTP/1.1", 1, mpID, "SMS_MP",
-			opencmg.Identity{Auth: opencmg.AuthPKI, Subject: "CN=pc1", Thumbprint: pki.Thumbprint(leafOf(t, pc))}},
+			opencmg.Identity{Auth: opencmg.AuthPKI, Subject: "CN=pc1", Thumbprint: pki.Thumbprint(leafOf(t, pc)), Source: "127.0.0.1"}},
 		{"client token", "GET " + server + "/sms_mp/.sms_pol?x HTTP/1.1\r\nAuthorization: Bearer " + tok.Raw, 2, mpID, "SMS_MP",
-			opencmg.Identity{Auth: opencmg.AuthClientToken, ClientID: clientID, TokenID: tok.ID, Thumbprint: pki.Thumbprint(leafOf(t, k.device))}},
+			opencmg.Identity{Auth: opencmg.AuthClientToken, ClientID: clientID, TokenID: tok.ID, Thumbprint: pki.Thumbprint(leafOf(t, k.device)), Source: "127.0.0.1"}},
 		{"bulk token", "CCM_POST " + server + "/ccm_system_tokenauth/request HTTP/1.1\r\nContent-Length: 0\r\nAuthorization: Bearer " + bulk.Raw, 2, mpID, "ccm_system_tokenauth",
-			opencmg.Identity{Auth: opencmg.AuthBulkToken, TokenID: bulk.ID, Thumbprint: pki.Thumbprint(leafOf(t, k.device))}},
+			opencmg.Identity{Auth: opencmg.AuthBulkToken, TokenID: bulk.ID, Thumbprint: pki.Thumbprint(leafOf(t, k.device)), Source: "127.0.0.1"}},
 		{"nobody", "GET /WIKI/page HTTP/1.1", 0, "9", "wiki", opencmg.Identity{Auth: opencmg.AuthNone}},
 		{"service by token", "GET /team/SHARED/docs/x HTTP/1.1\r\nAuthorization: Bearer " + tok.Raw, 2, "10", "docs",
-			opencmg.Identity{Auth: opencmg.AuthClientToken, ClientID: clientID, TokenID: tok.ID, Thumbprint: pki.Thumbprint(leafOf(t, k.device))}},
+			opencmg.Identity{Auth: opencmg.AuthClientToken, ClientID: clientID, TokenID: tok.ID, Thumbprint: pki.Thumbprint(leafOf(t, k.device)), Source: "127.0.0.1"}},
 		{"service by certificate", "GET /team/SHARED/docs/x HTTP/1.1", 1, "10", "docs",
-			opencmg.Identity{Auth: opencmg.AuthPKI, Subject: "CN=pc1", Thumbprint: pki.Thumbprint(leafOf(t, pc))}},
+			opencmg.Identity{Auth: opencmg.AuthPKI, Subject: "CN=pc1", Thumbprint: pki.Thumbprint(leafOf(t, pc)), Source: "127.0.0.1"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := clientTLS()

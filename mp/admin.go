@@ -160,6 +160,7 @@ type ClientStatus struct {
 	AgentVersion string           `json:"agentVersion"`
 	Approval     int              `json:"approval"`
 	Auth         opencmg.AuthMode `json:"auth"`
+	Group        string           `json:"group,omitempty"` // of its bulk registration token
 	Registered   time.Time        `json:"registered"`
 	LastSeen     time.Time        `json:"lastSeen"`
 	// Online is http or tcp while the client holds a notification channel.
@@ -167,8 +168,8 @@ type ClientStatus struct {
 	Internet bool   `json:"internet,omitempty"` // that channel comes through a gateway
 }
 
-// adminClients lists clients: ?search= ?after= ?limit= (default 100, at most
-// 1,000).
+// adminClients lists clients: ?search= ?group= ?after= ?limit= (default 100, at
+// most 1,000).
 func (s *Server) adminClients(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	limit := 100
@@ -178,7 +179,7 @@ func (s *Server) adminClients(w http.ResponseWriter, r *http.Request) error {
 			return opencmg.Errorf(opencmg.Invalid, "limit: must be 1 to 1000")
 		}
 	}
-	clients, err := s.c.DB.Clients(r.Context(), q.Get("search"), opencmg.ClientID(q.Get("after")), limit)
+	clients, err := s.c.DB.Clients(r.Context(), q.Get("search"), q.Get("group"), opencmg.ClientID(q.Get("after")), limit)
 	if err != nil {
 		return err
 	}
@@ -186,7 +187,7 @@ func (s *Server) adminClients(w http.ResponseWriter, r *http.Request) error {
 	list := []ClientStatus{}
 	for _, c := range clients {
 		w, on := online[c.ID]
-		st := ClientStatus{ID: c.ID, Name: c.NetBIOSName, FQDN: c.FQDN, AgentVersion: c.AgentVersion, Approval: int(c.Approval), Auth: c.Auth, Registered: c.Registered, LastSeen: c.LastSeen}
+		st := ClientStatus{ID: c.ID, Name: c.NetBIOSName, FQDN: c.FQDN, AgentVersion: c.AgentVersion, Approval: int(c.Approval), Auth: c.Auth, Group: c.Group, Registered: c.Registered, LastSeen: c.LastSeen}
 		if on {
 			st.Online, st.Internet = w.transport, w.outside
 		}

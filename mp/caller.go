@@ -42,6 +42,10 @@ func (x *exchange) note(format string, args ...any) {
 	x.details = append(x.details, fmt.Sprintf(format, args...))
 }
 
+// errTokenRefused is all that a caller learns about a token that is not
+// accepted; the verdict in the exchange says why.
+var errTokenRefused = opencmg.Errorf(opencmg.Unauthorized, "the token is not accepted")
+
 type exchangeKey struct{}
 
 func exchangeOf(r *http.Request) *exchange { return r.Context().Value(exchangeKey{}).(*exchange) }
@@ -124,7 +128,7 @@ func (s *Server) identify(r *http.Request, x *exchange, trusted bool, identity [
 	if token := bearer(r); token != "" {
 		if inside.tokens == nil {
 			x.refuse("refused: this management point takes no tokens directly")
-			return opencmg.Errorf(opencmg.Unauthorized, "the token is not accepted")
+			return errTokenRefused
 		}
 		id, err := inside.tokens.Verify(r.Context(), token, presented, s.now())
 		if err != nil {
@@ -133,8 +137,9 @@ func (s *Server) identify(r *http.Request, x *exchange, trusted bool, identity [
 			} else {
 				x.refuse("refused: token: %v", err)
 			}
-			return opencmg.Errorf(opencmg.Unauthorized, "the token is not accepted")
+			return errTokenRefused
 		}
+		id.Source = remoteAddress(r)
 		x.caller = id
 		return s.checkBlocked(r.Context(), x)
 	}
@@ -163,9 +168,19 @@ func (s *Server) checkBlocked(ctx context.Context, x *exchange) error {
 	}
 	if blocked {
 		x.refuse("refused: token %s is blocked", x.caller.TokenID)
-		return opencmg.Errorf(opencmg.Unauthorized, "the token is not accepted")
+		return errTokenRefused
 	}
 	return nil
+}
+
+// remoteAddress is the address of a caller inside the network, as an identity
+// has it.
+func remoteAddress(r *http.Request) string {
+	a, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	return a.Addr().Unmap().WithZone("").String()
 }
 
 func bearer(r *http.Request) string {

@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
+	"net/netip"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/ccm"
@@ -58,13 +59,25 @@ func (s *Server) register(ctx context.Context, l *letter) (string, error) {
 	if x.caller.Auth == opencmg.AuthEntra {
 		log.Info("registering by Entra", "DeviceId", x.caller.DeviceID, "TenantId", x.caller.TenantID)
 	}
-	stored, outcome, err := s.c.DB.RegisterClient(ctx, sitedb.Registration{Client: c})
+	reg := sitedb.Registration{Client: c}
+	if x.caller.Auth == opencmg.AuthBulkToken {
+		reg.TokenID = x.caller.TokenID
+		reg.Source, _ = netip.ParseAddr(x.caller.Source) // the zero value is in no prefix
+	}
+	stored, outcome, err := s.c.DB.RegisterClient(ctx, reg)
+	if refusal, ok := errors.AsType[*sitedb.TokenRefusal](err); ok {
+		// The caller sees what it would see for a token that is blocked.
+		x.refuse("refused registration: %v", refusal)
+		log.Warn("registration refused", "reason", x.verdict, "auth", string(x.caller.Auth), "token", reg.TokenID, "source", x.caller.Source)
+		s.metrics.registrations.WithLabelValues("refused").Inc()
+		return "", errTokenRefused
+	}
 	if err != nil {
 		return "", err
 	}
 	x.client = stored.ID
 	x.note("registration: %s, approval %d", outcome, stored.Approval)
-	log.Info("client registered", "client", string(stored.ID), "outcome", string(outcome), "approval", int(stored.Approval), "auth", string(x.caller.Auth), "name", stored.NetBIOSName)
+	log.Info("client registered", "client", string(stored.ID), "outcome", string(outcome), "approval", int(stored.Approval), "auth", string(x.caller.Auth), "name", stored.NetBIOSName, "group", stored.Group)
 	s.metrics.registrations.WithLabelValues(string(outcome)).Inc()
 	return s.registrationResponse(ccm.Registration, stored), nil
 }

@@ -50,6 +50,7 @@ var (
 		adminservice.Gateway{}, adminservice.ConnectionPoint{}, adminservice.SiteRole{}, adminservice.Operation{}, adminservice.StatusMessage{},
 		adminservice.Alert{}, adminservice.Expiry{}, adminservice.GatewayTraffic{}, opencmg.Check{}, adminservice.User{}, adminservice.Group{},
 		adminservice.ClientSettings{}, adminservice.BoundaryGroup{},
+		adminservice.LogFile{},
 	}
 	otherTypes = []any{adminservice.Site{}, adminservice.CertificateReport{}, adminservice.ProblemError{}, adminservice.CmdletLine{}}
 )

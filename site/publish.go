@@ -462,6 +462,9 @@ func (s *Server) documents(ctx context.Context, sys *system) (*adminservice.Docu
 		if err == nil {
 			d.Mappings = doc.Value.JWS
 		}
+		if d.InstanceLogs, err = s.keepsLogs(ctx, sys); err != nil {
+			return nil, "", err
+		}
 	}
 	if gatewayID != "" {
 		doc, err := read[publishedRecord](ctx, s.db, kindPublished, gatewayID)

@@ -262,7 +262,7 @@ func (r *rig) start() {
 				f(op, step)
 			}
 		},
-		Log: log, Version: "test", Now: r.now, Notify: []func(context.Context, adminservice.Alert) error{r.notify},
+		Log: log, Version: "test", Configuration: []byte("site: LAB\n"), Now: r.now, Notify: []func(context.Context, adminservice.Alert) error{r.notify},
 	}
 	r.config(&cfg)
 	r.s = must(site.New(t.Context(), cfg))(t)

@@ -32,6 +32,8 @@ func (s *Server) routeTable() []route {
 	return []route{
 		{"GET", "openapi.yaml", anybody, getDescription},
 		{"GET", "Site", anybody, s.getSite},
+		{"GET", "Site/configuration", operations, s.getConfiguration},
+		{"GET", "Site/metrics", operations, s.getMetrics},
 
 		{"GET", "Accounts", anybody, list(s, kindAccount, account)},
 		{"POST", "Accounts", fullOnly, s.addAccount},
@@ -117,6 +119,8 @@ func (s *Server) routeTable() []route {
 		{"GET", "Alerts", anybody, s.listAlerts},
 		{"POST", "Alerts/{id}/acknowledge", operations, s.acknowledgeAlert},
 		{"GET", "Expiry", anybody, s.listExpiry},
+		{"GET", "Logs", operations, s.listLogs},
+		{"GET", "Logs/{id}", operations, s.getLog},
 	}
 }
 

@@ -69,11 +69,15 @@ type Config struct {
 	Notify []func(context.Context, adminservice.Alert) error
 	// OnStep, when set, is called after a step was recorded and before it is
 	// done. Tests end the process there.
-	OnStep   func(operation, step string)
-	Now      func() time.Time
-	Log      *slog.Logger
-	Registry *prometheus.Registry
-	Version  string // of this program
+	OnStep func(operation, step string)
+	Now    func() time.Time
+	Log    *slog.Logger
+	Logs   Logs // files that may be asked for
+	// Configuration is that of the process in YAML, without secrets, for
+	// administrators to look at; may be empty.
+	Configuration []byte
+	Registry      *prometheus.Registry
+	Version       string // of this program
 }
 
 // ACMEConfig says how the site reaches certification authorities.
@@ -110,6 +114,7 @@ type Server struct {
 	guard     guard
 	jwks      *pki.JWKSCache
 	live      *live // what site systems reported
+	kept      *keptLogs
 	manager   *manager
 	publisher *publisher
 	duties    []*duty
@@ -145,7 +150,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	cfg.Poll = cmp.Or(cfg.Poll, 5*time.Second)
 	cfg.Watch = cmp.Or(cfg.Watch, time.Minute)
-	s := &Server{cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)), live: newLive(cfg.Now())}
+	s := &Server{cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)), live: newLive(cfg.Now()), kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}}}
 	s.jwks = pki.NewJWKSCache(pki.JWKSConfig{HTTP: cfg.HTTP, Log: s.log})
 	token := newSecret()
 	var err error

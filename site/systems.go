@@ -267,6 +267,7 @@ func (s *Server) takeReport(w http.ResponseWriter, r *http.Request, sys *system)
 	if err := s.countTraffic(r.Context(), sys, s.live.put(sys.id, in, s.cfg.Now())); err != nil {
 		return err
 	}
+	s.keepLogs(r.Context(), sys, in.Logs)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -2,11 +2,14 @@ package site
 
 import (
 	"crypto/subtle"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
@@ -15,7 +18,62 @@ import (
 )
 
 func bulkToken(t sitedb.Token) adminservice.BulkRegistrationToken {
-	return adminservice.BulkRegistrationToken{ID: strings.ToUpper(t.ID), Issued: t.Issued, Expires: t.Expires, Blocked: t.Blocked}
+	out := adminservice.BulkRegistrationToken{
+		ID: strings.ToUpper(t.ID), Issued: t.Issued, Expires: t.Expires, Blocked: t.Blocked,
+		Uses: t.MaxUses, Used: t.Used, LastUsed: t.LastUsed, Group: t.Group, Description: t.Description,
+	}
+	for _, p := range t.Sources {
+		out.Sources = append(out.Sources, p.String())
+	}
+	return out
+}
+
+// Limits of bulk registration tokens.
+const (
+	bulkMaxUses     = 1_000_000
+	bulkMaxGroup    = 100  // characters
+	maxDescription  = 1000 // characters
+	maxTokenSources = 64
+)
+
+// bulkLimits checks the options of a new bulk registration token, and takes the
+// spaces around its group away.
+func bulkLimits(in *adminservice.NewBulkToken) (sitedb.TokenLimits, error) {
+	in.Group = strings.TrimSpace(in.Group)
+	l := sitedb.TokenLimits{MaxUses: in.Uses, Group: in.Group}
+	switch {
+	case in.Minutes < 0 || in.Minutes > int(pki.BulkMaxLifetime/time.Minute):
+		return l, opencmg.Errorf(opencmg.Invalid, "minutes: the lifetime of a bulk registration token must be 1 to %d minutes, is %d", int(pki.BulkMaxLifetime/time.Minute), in.Minutes)
+	case in.Uses < 0 || in.Uses > bulkMaxUses:
+		return l, opencmg.Errorf(opencmg.Invalid, "uses: must be 1 to %d, or 0 for any number, is %d", bulkMaxUses, in.Uses)
+	case !label(l.Group, bulkMaxGroup):
+		return l, opencmg.Errorf(opencmg.Invalid, "group: must be at most %d characters without control characters", bulkMaxGroup)
+	case !label(in.Description, maxDescription):
+		return l, opencmg.Errorf(opencmg.Invalid, "description: must be at most %d characters without control characters", maxDescription)
+	}
+	var err error
+	l.Sources, err = parseSources(in.Sources)
+	return l, err
+}
+
+// label reports whether a text is fit to be shown in one line.
+func label(s string, most int) bool {
+	return utf8.ValidString(s) && utf8.RuneCountInString(s) <= most && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
+// parseSources reads the prefixes of a token.
+func parseSources(list []string) (sources []netip.Prefix, err error) {
+	if len(list) > maxTokenSources {
+		return nil, opencmg.Errorf(opencmg.Invalid, "sources: at most %d prefixes, are %d: use wider ones", maxTokenSources, len(list))
+	}
+	for _, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if err != nil || p.Addr().Is4In6() {
+			return nil, opencmg.Errorf(opencmg.Invalid, "sources: %q must be a prefix such as 192.0.2.0/24 or 2001:db8::/32", s)
+		}
+		sources = append(sources, p.Masked())
+	}
+	return sources, nil
 }
 
 func (s *Server) listBulkTokens(w http.ResponseWriter, r *http.Request) error {
@@ -35,16 +93,20 @@ func (s *Server) addBulkToken(w http.ResponseWriter, r *http.Request) error {
 	if err := decodeBody(r, &in); err != nil {
 		return err
 	}
+	limits, err := bulkLimits(&in)
+	if err != nil {
+		return err
+	}
 	t, err := s.keys.signer.Bulk(time.Duration(in.Minutes)*time.Minute, s.cfg.Now())
 	if err != nil {
 		return err
 	}
-	rec := sitedb.Token{ID: t.ID, Kind: opencmg.AuthBulkToken, Issued: t.NotBefore, Expires: t.Expires}
+	rec := sitedb.Token{ID: t.ID, Kind: opencmg.AuthBulkToken, Issued: t.NotBefore, Expires: t.Expires, TokenLimits: limits, Description: in.Description}
 	if err := s.db.RecordToken(r.Context(), rec); err != nil {
 		return err
 	}
 	err = s.db.Change(r.Context(), "audit", func(tx *sitedb.Tx) error {
-		return s.audit(r.Context(), tx, msgCreated, "bulk-registration-token", t.ID, "made bulk registration token %s, valid until %s", t.ID, t.Expires.Format(time.RFC3339))
+		return s.audit(r.Context(), tx, msgCreated, "bulk-registration-token", t.ID, "made bulk registration token %s, valid until %s%s", t.ID, t.Expires.Format(time.RFC3339), limitsText(in))
 	})
 	if err != nil {
 		return err
@@ -52,6 +114,21 @@ func (s *Server) addBulkToken(w http.ResponseWriter, r *http.Request) error {
 	out := bulkToken(rec)
 	out.Token = t.Raw
 	return answer(w, http.StatusCreated, out)
+}
+
+// limitsText says in words what a token is limited to.
+func limitsText(in adminservice.NewBulkToken) string {
+	var b strings.Builder
+	if in.Uses > 0 {
+		fmt.Fprintf(&b, ", for %d clients", in.Uses)
+	}
+	if len(in.Sources) > 0 {
+		fmt.Fprintf(&b, ", from %s", strings.Join(in.Sources, ", "))
+	}
+	if in.Group != "" {
+		fmt.Fprintf(&b, ", for the group %s", in.Group)
+	}
+	return b.String()
 }
 
 func (s *Server) blockBulkToken(w http.ResponseWriter, r *http.Request) error {
@@ -125,10 +202,8 @@ func (s *Server) addJoinToken(w http.ResponseWriter, r *http.Request) error {
 	if in.Minutes < 1 || in.Minutes > joinMaxMinutes || in.Uses < 1 || in.Uses > joinMaxUses {
 		return opencmg.Errorf(opencmg.Invalid, "minutes must be 1 to %d and uses 1 to %d", joinMaxMinutes, joinMaxUses)
 	}
-	for _, p := range in.Sources {
-		if _, err := netip.ParsePrefix(p); err != nil {
-			return opencmg.Errorf(opencmg.Invalid, "sources: %q must be a prefix such as 192.0.2.0/24", p)
-		}
+	if _, err := parseSources(in.Sources); err != nil {
+		return err
 	}
 	if err := checkJoinHosts(&in); err != nil {
 		return err

@@ -58,6 +58,7 @@ var tables = []table{
 	{name: "policies", order: "id"},
 	{name: "policy_assignments", order: "id"},
 	{name: "tokens", order: "id"},
+	{name: "token_uses", order: "token_id, signing_key", since: 4},
 	{name: "notifications", order: "push_id", serial: "push_id"},
 	{name: "revision", order: "id", serial: "id", since: 2},
 	{name: "objects", order: "kind, id", since: 2},

@@ -27,9 +27,15 @@ func fill(t testing.TB, db *sitedb.DB) {
 	t.Helper()
 	ctx := t.Context()
 	c, _ := register(t, db, sitedb.Client{NetBIOSName: "PÇ\u2028<1>", FQDN: "pc1.example.com", Signing: certificate(t)})
+	if err := db.RecordToken(ctx, sitedb.Token{ID: "1", Kind: opencmg.AuthBulkToken, Expires: start.Add(1000000 * time.Hour), TokenLimits: sitedb.TokenLimits{MaxUses: 7, Group: "Bür<o"}}); err != nil {
+		t.Fatal(err)
+	}
 	n, err := db.AddNotifications(ctx, []opencmg.ClientID{c.ID}, "{G}", 1, "p")
 	if err != nil || len(n) != 1 {
 		t.Fatal(n, err)
+	}
+	if _, _, err := db.RegisterClient(ctx, sitedb.Registration{Client: sitedb.Client{ID: c.ID, NetBIOSName: c.NetBIOSName, FQDN: c.FQDN, Signing: c.Signing}, TokenID: "1"}); err != nil {
+		t.Fatal(err)
 	}
 	_, _, alertErr := db.RaiseAlert(ctx, sitedb.Alert{Kind: "k", Severity: sitedb.SeverityWarning})
 	for _, err := range []error{
@@ -37,7 +43,6 @@ func fill(t testing.TB, db *sitedb.DB) {
 		db.SaveStateMessages(ctx, c.ID, []sitedb.StateMessage{{TopicID: "a", Parameters: []string{"x"}, Written: start}}),
 		db.SaveStatusMessage(ctx, c.ID, "info", map[string]string{"a": "b"}),
 		db.AssignPolicy(ctx, "{A}", sitedb.Policy{ID: "{P}", Body: []byte{0, 1, 255}}, ""),
-		db.RecordToken(ctx, sitedb.Token{ID: "1", Kind: opencmg.AuthBulkToken, Expires: start.Add(1000000 * time.Hour)}),
 		db.AddTraffic(ctx, []sitedb.Traffic{{GatewayID: "g", Start: start, Counts: sitedb.Counts{Requests: 1 << 60}}}),
 		db.SaveDirectory(ctx, sitedb.DirectoryBatch{TenantID: "t", Kind: sitedb.DirectoryGroup, Name: "n", Changes: []sitedb.DirectoryChange{{ID: "g", Fields: map[string]any{"n": "N\u00e4me"}, Members: []sitedb.DirectoryMember{{ID: "m", Type: "user"}}}}}),
 		db.AddSamples(ctx, []sitedb.Sample{{"s", "", start, 1}, {"s", "", start.Add(1), 0.1}, {"s", "x", start, -1e300}}),
@@ -263,9 +268,9 @@ func testDamagedBackup(t *testing.T, e engine) {
 		"empty":           "",
 		"no backup":       "hello\n",
 		"other JSON":      "{}\n",
-		"newer":           with(`"schema":3`, `"schema":99`),
+		"newer":           with(`"schema":4`, `"schema":99`),
 		"newer format":    with(`"version":1`, `"version":2`),
-		"no schema":       with(`"schema":3`, `"schema":0`),
+		"no schema":       with(`"schema":4`, `"schema":0`),
 		"half":            whole[:len(whole)/2],
 		"no trailer":      strings.Join(lines, "\n") + "\n",
 		"cut trailer":     whole[:len(whole)-10],

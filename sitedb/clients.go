@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -48,6 +49,9 @@ type Client struct {
 	// Signing is the certificate that proves the client's messages.
 	Signing    *x509.Certificate
 	Encryption *x509.Certificate // may be nil
+	// Group is the label of the bulk registration token that the client
+	// registered with last, of those that have one.
+	Group      string
 	Registered time.Time
 	LastSeen   time.Time
 }
@@ -58,6 +62,12 @@ type Registration struct {
 	// Client's ID is the one that the client believes to have, if any. Times
 	// are not read.
 	Client
+	// TokenID is the ID of the bulk registration token that the client came
+	// with, empty when it came otherwise; Source is the client's address, the
+	// zero value when nobody knows it. The token's limits are enforced, and its
+	// group becomes the client's.
+	TokenID string
+	Source  netip.Addr
 }
 
 // An Outcome says what a registration led to.
@@ -87,13 +97,21 @@ func KeyID(cert *x509.Certificate) string {
 //     replaced. Otherwise the ID stays where it is and the newcomer gets one of
 //     its own.
 //   - Anybody else is new, under the ID it brought or a fresh one.
+//
+// A bulk registration token that does not let the client register is a
+// [TokenRefusal], and nothing is counted or stored.
 func (db *DB) RegisterClient(ctx context.Context, r Registration) (client Client, outcome Outcome, err error) {
 	if r.Signing == nil {
 		return Client{}, "", opencmg.Errorf(opencmg.Invalid, "register client: the signing certificate is missing")
 	}
-	err = db.transact(ctx, "register client", func(tx *Tx) error {
+	err = db.transact(ctx, "register client", func(tx *Tx) (err error) {
 		c := r.Client
 		c.Registered, c.LastSeen = tx.now, tx.now
+		if r.TokenID != "" {
+			if c.Group, err = tx.useToken(r.TokenID, KeyID(c.Signing), r.Source); err != nil {
+				return err
+			}
+		}
 		known, err := scanClient(tx.row(selectClient+"WHERE signing_key = ?", KeyID(c.Signing)))
 		if err == nil {
 			outcome = OutcomeKnown
@@ -121,8 +139,8 @@ func (db *DB) RegisterClient(ctx context.Context, r Registration) (client Client
 			c.ID = newClientID()
 		}
 		client = c
-		return tx.exec(`INSERT INTO clients (netbios_name, fqdn, agent_version, approval, auth, tenant_id, device_id, subject, thumbprint, signing_key, signing_cert, encryption_cert, registered, changed, last_seen, search_text, id)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, c.columns(tx.now)...)
+		return tx.exec(`INSERT INTO clients (netbios_name, fqdn, agent_version, approval, auth, tenant_id, device_id, subject, thumbprint, signing_key, signing_cert, encryption_cert, registered, changed, last_seen, search_text, group_name, id)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, c.columns(tx.now)...)
 	})
 	return client, outcome, err
 }
@@ -133,6 +151,9 @@ func (tx *Tx) replaceClient(known, c Client, stored *Client) error {
 	c.ID, c.Registered = known.ID, known.Registered
 	if known.Approval.Trusted() && !c.Approval.Trusted() || known.Approval == ApprovalRefused {
 		c.Approval = known.Approval
+	}
+	if c.Group == "" {
+		c.Group = known.Group
 	}
 	if bytes.Equal(known.Signing.RawSubjectPublicKeyInfo, c.Signing.RawSubjectPublicKeyInfo) {
 		// What was proved for this key stays proved, when it now comes with
@@ -148,7 +169,7 @@ func (tx *Tx) replaceClient(known, c Client, stored *Client) error {
 		}
 	}
 	*stored = c
-	return tx.exec(`UPDATE clients SET netbios_name = ?, fqdn = ?, agent_version = ?, approval = ?, auth = ?, tenant_id = ?, device_id = ?, subject = ?, thumbprint = ?, signing_key = ?, signing_cert = ?, encryption_cert = ?, registered = ?, changed = ?, last_seen = ?, search_text = ?
+	return tx.exec(`UPDATE clients SET netbios_name = ?, fqdn = ?, agent_version = ?, approval = ?, auth = ?, tenant_id = ?, device_id = ?, subject = ?, thumbprint = ?, signing_key = ?, signing_cert = ?, encryption_cert = ?, registered = ?, changed = ?, last_seen = ?, search_text = ?, group_name = ?
 		WHERE id = ?`, c.columns(tx.now)...)
 }
 
@@ -165,7 +186,7 @@ func (c *Client) columns(now time.Time) []any {
 		encryption = c.Encryption.Raw
 	}
 	return []any{c.NetBIOSName, c.FQDN, c.AgentVersion, int(c.Approval), string(c.Auth), c.TenantID, c.DeviceID, c.Subject, c.Thumbprint,
-		KeyID(c.Signing), c.Signing.Raw, encryption, micros(c.Registered), micros(now), micros(c.LastSeen), searchText(c.NetBIOSName, c.FQDN, c.ID), string(c.ID)}
+		KeyID(c.Signing), c.Signing.Raw, encryption, micros(c.Registered), micros(now), micros(c.LastSeen), searchText(c.NetBIOSName, c.FQDN, c.ID), c.Group, string(c.ID)}
 }
 
 // ApproveClient sets the approval of a client.
@@ -187,13 +208,13 @@ func (db *DB) RemoveClient(ctx context.Context, id opencmg.ClientID) error {
 	})
 }
 
-const selectClient = `SELECT id, netbios_name, fqdn, agent_version, approval, auth, tenant_id, device_id, subject, thumbprint, signing_cert, encryption_cert, registered, last_seen FROM clients `
+const selectClient = `SELECT id, netbios_name, fqdn, agent_version, approval, auth, tenant_id, device_id, subject, thumbprint, signing_cert, encryption_cert, registered, last_seen, group_name FROM clients `
 
 func scanClient(row scanner) (Client, error) {
 	var c Client
 	var signing, encryption []byte
 	var registered, seen int64
-	err := row.Scan(&c.ID, &c.NetBIOSName, &c.FQDN, &c.AgentVersion, &c.Approval, &c.Auth, &c.TenantID, &c.DeviceID, &c.Subject, &c.Thumbprint, &signing, &encryption, &registered, &seen)
+	err := row.Scan(&c.ID, &c.NetBIOSName, &c.FQDN, &c.AgentVersion, &c.Approval, &c.Auth, &c.TenantID, &c.DeviceID, &c.Subject, &c.Thumbprint, &signing, &encryption, &registered, &seen, &c.Group)
 	if err != nil {
 		return Client{}, err
 	}

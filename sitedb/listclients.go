@@ -18,9 +18,14 @@ func like(search string) string {
 }
 
 // Clients returns at most limit clients in the order of their IDs, beginning
-// behind after. With a search text only those whose name or ID contains it.
-func (db *DB) Clients(ctx context.Context, search string, after opencmg.ClientID, limit int) ([]Client, error) {
-	rows, err := db.query(ctx, selectClient+`WHERE id > ? AND search_text LIKE ? ESCAPE '\' ORDER BY id LIMIT ?`, string(after), like(search), limit)
+// behind after. With a search text only those whose name or ID contains it, with
+// a group only those that belong to it.
+func (db *DB) Clients(ctx context.Context, search, group string, after opencmg.ClientID, limit int) ([]Client, error) {
+	var w where
+	w.add("id > ?", string(after))
+	w.add(`search_text LIKE ? ESCAPE '\'`, like(search))
+	w.text("group_name", group)
+	rows, err := db.query(ctx, selectClient+w.sql()+" ORDER BY id LIMIT ?", append(w.args, limit)...)
 	found, err := collect(rows, err, scanClient)
 	return found, wrap(err, "list clients")
 }
@@ -30,6 +35,7 @@ type ClientFilter struct {
 	Text     string // part of the name, the DNS name or the ID, without case
 	Auth     opencmg.AuthMode
 	Approval *Approval
+	Group    string // of the bulk registration token, with its case
 }
 
 // ListClients returns the clients that the filter chooses, by name and then by
@@ -41,6 +47,7 @@ func (db *DB) ListClients(ctx context.Context, f ClientFilter, offset, limit int
 	if f.Approval != nil {
 		w.add("approval = ?", int(*f.Approval))
 	}
+	w.text("group_name", f.Group)
 	if f.Text != "" {
 		w.add(`search_text LIKE ? ESCAPE '\'`, like(f.Text))
 	}

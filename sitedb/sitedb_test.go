@@ -123,16 +123,16 @@ func testApproveListRemove(t *testing.T, e engine) {
 		t.Errorf("approved client: %+v, %v", got, err)
 	}
 	for search, want := range map[string]int{"": 2, "pc_1": 1, "PC_1": 1, "example": 1, "%": 1, "_1": 1, "pc%": 0, string(other.ID)[5:]: 1, "'": 0} {
-		got, err := db.Clients(ctx, search, "", 10)
+		got, err := db.Clients(ctx, search, "", "", 10)
 		if err != nil || len(got) != want {
 			t.Errorf("search %q found %d, %v; want %d", search, len(got), err, want)
 		}
 	}
-	page, err := db.Clients(ctx, "", "", 1)
+	page, err := db.Clients(ctx, "", "", "", 1)
 	if err != nil || len(page) != 1 {
 		t.Fatalf("page: %v, %v", page, err)
 	}
-	if next, err := db.Clients(ctx, "", page[0].ID, 10); err != nil || len(next) != 1 || next[0].ID == page[0].ID {
+	if next, err := db.Clients(ctx, "", "", page[0].ID, 10); err != nil || len(next) != 1 || next[0].ID == page[0].ID {
 		t.Errorf("next page: %v, %v", next, err)
 	}
 	if err := db.RecordToken(ctx, sitedb.Token{ID: "T1", Kind: opencmg.AuthClientToken, ClientID: c.ID, Issued: start, Expires: start.Add(time.Hour)}); err != nil {

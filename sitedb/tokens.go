@@ -18,6 +18,13 @@ type Token struct {
 	Issued     time.Time
 	Expires    time.Time
 	Blocked    bool
+	// TokenLimits and Description are of bulk tokens.
+	TokenLimits
+	Description string
+	// Used is how many keys registered with a bulk token, LastUsed when one did
+	// last, or did so again; zero before the first.
+	Used     int
+	LastUsed time.Time
 }
 
 // RecordToken remembers an issued token, and forgets those that expired more
@@ -27,8 +34,8 @@ func (db *DB) RecordToken(ctx context.Context, t Token) error {
 		if err := tx.exec("DELETE FROM tokens WHERE expires < ?", micros(tx.now.AddDate(0, -1, 0))); err != nil {
 			return err
 		}
-		return tx.exec("INSERT INTO tokens (id, kind, client_id, thumbprint, issued, expires, blocked) VALUES (?, ?, ?, ?, ?, ?, 0)",
-			strings.ToLower(t.ID), string(t.Kind), string(t.ClientID), t.Thumbprint, micros(t.Issued), micros(t.Expires))
+		return tx.exec("INSERT INTO tokens (id, kind, client_id, thumbprint, issued, expires, blocked, max_uses, sources, group_name, description) VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?)",
+			append([]any{strings.ToLower(t.ID), string(t.Kind), string(t.ClientID), t.Thumbprint, micros(t.Issued), micros(t.Expires)}, t.limited()...)...)
 	})
 }
 
@@ -66,20 +73,7 @@ func (db *DB) Tokens(ctx context.Context, kind opencmg.AuthMode, limit int) ([]T
 }
 
 func (db *DB) tokens(ctx context.Context, where string, args ...any) ([]Token, error) {
-	rows, err := db.query(ctx, "SELECT id, kind, client_id, thumbprint, issued, expires, blocked FROM tokens "+where, args...)
-	if err != nil {
-		return nil, wrap(err, "tokens")
-	}
-	defer rows.Close()
-	var found []Token
-	for rows.Next() {
-		var t Token
-		var issued, expires int64
-		if err := rows.Scan(&t.ID, &t.Kind, &t.ClientID, &t.Thumbprint, &issued, &expires, &t.Blocked); err != nil {
-			return nil, wrap(err, "tokens")
-		}
-		t.Issued, t.Expires = fromMicros(issued), fromMicros(expires)
-		found = append(found, t)
-	}
-	return found, wrap(rows.Err(), "tokens")
+	rows, err := db.query(ctx, selectToken+where, args...)
+	found, err := collect(rows, err, scanToken)
+	return found, wrap(err, "tokens")
 }

@@ -18,10 +18,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/internal/admincli"
+	"github.com/opencmg/opencmg/internal/redact"
 	"github.com/opencmg/opencmg/internal/web"
 	"github.com/opencmg/opencmg/pki"
 	"github.com/opencmg/opencmg/site"
@@ -67,8 +69,11 @@ type SiteServerConfig struct {
 	Outbound OutboundConfig `yaml:"outbound,omitempty"`
 	// Private serves metrics and health; default "127.0.0.1:9443". "off" opens
 	// none.
-	Private string    `yaml:"private,omitempty"`
-	Log     LogConfig `yaml:"log,omitempty"`
+	Private string `yaml:"private,omitempty"`
+	// Log's dir has the log files of the site and, below instances, what it
+	// keeps of gateway instances and site systems; default is logs in the data
+	// directory, "off" writes none and keeps none.
+	Log LogConfig `yaml:"log,omitempty"`
 }
 
 func (c *SiteServerConfig) fill() error {
@@ -146,6 +151,19 @@ func (f *siteFlags) load() (c *SiteServerConfig, base string, err error) {
 	return c, base, requireDir("dataDir", c.DataDir)
 }
 
+// logs says where log files are.
+func (c *SiteServerConfig) logs(base string) (site.Logs, error) {
+	dir := relativeTo(base, c.Log.Dir)
+	switch c.Log.Dir {
+	case "off":
+		return site.Logs{}, nil
+	case "":
+		dir = filepath.Join(c.DataDir, "logs")
+	}
+	dir, err := filepath.Abs(dir)
+	return site.Logs{Own: dir, Kept: filepath.Join(dir, "instances")}, err
+}
+
 // database says where the site's database is.
 func (c *SiteServerConfig) database(base string) (sitedb.Config, error) {
 	db := sitedb.Config{KeyFile: filepath.Join(c.DataDir, siteKeyFile)}
@@ -189,7 +207,11 @@ func serveSite(ctx context.Context, e *env, args []string) error {
 	if private != nil {
 		defer private.Close()
 	}
-	log, closeLog, err := openLog(c.Log, e, "CloudMgr", base)
+	logs, err := c.logs(base)
+	if err != nil {
+		return err
+	}
+	log, closeLog, err := openLog(LogConfig{Dir: logs.Own, Level: c.Log.Level}, e, "CloudMgr", base)
 	if err != nil {
 		return err
 	}
@@ -220,6 +242,10 @@ func serveSite(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
+	shown, err := yaml.Marshal(c)
+	if err != nil {
+		return err
+	}
 	poll := time.Duration(c.Poll) * time.Millisecond
 	clouds := &clouds{http: httpClient, log: log, poll: poll}
 	registry := newRegistry()
@@ -227,7 +253,7 @@ func serveSite(ctx context.Context, e *env, args []string) error {
 		DB: db, Site: firstSite(ctx, db, c.Site), URL: c.URL, Addresses: c.Addresses, Environments: c.Environments,
 		HTTP: httpClient, Cloud: clouds.cloud, Directory: clouds.directory, Program: program, Poll: poll, OnStep: onSiteStep,
 		Bootstrap: site.Bootstrap{Proxy: c.Outbound.Proxy, CAPEM: caPEM, ConnectTo: c.Outbound.ConnectTo, ConnectOnly: c.Outbound.ConnectOnly},
-		Notify:    notify, Log: log, Registry: registry, Version: version(),
+		Notify:    notify, Log: log, Logs: logs, Configuration: redact.Text(shown), Registry: registry, Version: version(),
 	})
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/internal/admincli"
 	"github.com/opencmg/opencmg/internal/sitelink"
 	"github.com/opencmg/opencmg/pki"
 )
@@ -39,13 +40,19 @@ func loadTokenSigner(dir string) (*pki.TokenSigner, error) {
 	return newTokenSigner(pair, strings.TrimSpace(string(b)))
 }
 
+// runBulkToken asks the site for a token, or with --dir makes one with the key
+// in a directory of opencmg publish, where no site runs.
 func runBulkToken(ctx context.Context, e *env, args []string) error {
-	// The documented tool writes its switches as /new and /lifetime.
-	for i, a := range args {
-		if strings.HasPrefix(a, "/") && !strings.Contains(a[1:], "/") {
-			args[i] = "--" + a[1:]
+	for _, a := range args {
+		if name, _, _ := strings.Cut(a, "="); name == "--dir" || name == "-dir" {
+			return bulkTokenOfDir(e, args)
 		}
 	}
+	return admin(admincli.BulkTokenNew)(ctx, e, args)
+}
+
+func bulkTokenOfDir(e *env, args []string) error {
+	args, _ = admincli.BulkTokenSwitches(args)
 	fs := newFlags(e, "bulk-token new")
 	dir := fs.String("dir", "", "site `directory` that opencmg publish made")
 	minutes := fs.Int("lifetime", int(pki.BulkDefaultLifetime/time.Minute), "validity in `minutes`, at most 10080")
@@ -53,7 +60,7 @@ func runBulkToken(ctx context.Context, e *env, args []string) error {
 		return err
 	}
 	if *dir == "" {
-		return usagef("bulk-token new: --dir is needed")
+		return usagef("bulk-token new: --dir is empty")
 	}
 	signer, err := loadTokenSigner(*dir)
 	if err != nil {

@@ -1,0 +1,25 @@
+package adminservice
+
+import "time"
+
+// A LogFile is a log file that the site has: its own (CloudMgr.log), or what it
+// keeps of the log of a gateway instance (CMG-<service>-<instance>-<log>.log,
+// cmg-behaviour G51), a connection point (CP-<name>-<log>.log) or a management
+// point (MP-<name>-<log>.log). A name that ends in .lo_ is the file before it.
+type LogFile struct {
+	Name    string    `json:"name"`
+	Size    int64     `json:"size"` // bytes
+	Changed time.Time `json:"changed"`
+}
+
+// LogPosition is the header field of GET Logs/{id} that says where the answer
+// ends: the value of after in the next request, which then gets what was written
+// since.
+const LogPosition = "Log-Position"
+
+// MaxLogAnswer bounds what one GET Logs/{id} answers, in bytes; DefaultLogTail
+// is how much it answers when the request names neither tail nor after.
+const (
+	MaxLogAnswer   = 4 << 20
+	DefaultLogTail = 64 << 10
+)
