@@ -96,6 +96,11 @@ const (
 	// ControlLogs has no body. The answer's body is JSON lines of LogLine and
 	// goes on until the stream is closed.
 	ControlLogs = "logs"
+	// ControlExplain has an ExplainRequest as JSON for its body. The answer's
+	// body is the instance's records of that request, a JSON list of
+	// RequestRecord with at most MaxHopRecords. An instance that is too old to
+	// know it answers with an error, as for every name that it does not know.
+	ControlExplain = "explain"
 )
 
 // A ControlAnswer is what a gateway instance answers on a control stream, as

@@ -27,6 +27,8 @@ const (
 	// GatewayJoinPath takes a GatewayJoinRequest of a connection point by POST
 	// and answers a GatewayJoinReply.
 	GatewayJoinPath = BasePath + "SiteSystem/GatewayJoin"
+	// AnswersPath takes a SystemAnswer by POST and answers 204.
+	AnswersPath = BasePath + "SiteSystem/Answers"
 )
 
 // Kinds of site systems.
@@ -119,6 +121,33 @@ type Documents struct {
 	// place of what its configuration file says.
 	ClientSettings *ClientSettings `json:"clientSettings,omitempty"`
 	Locations      *Locations      `json:"locations,omitempty"`
+	// Questions are what the site wants to know now, at most MaxQuestions. A
+	// system answers each once; one that does not know the kind lets it be.
+	Questions []SystemQuestion `json:"questions,omitempty"`
+}
+
+// MaxQuestions bounds the questions that a site asks at the same time.
+const MaxQuestions = 32
+
+// QuestionExplain is the kind of question that asks for the records of one
+// request. A connection point asks the gateway instances too.
+const QuestionExplain = "explain"
+
+// A SystemQuestion is what a site asks its systems. Somebody waits for the
+// answer, for some seconds.
+type SystemQuestion struct {
+	ID            string `json:"id"`
+	Kind          string `json:"kind"`
+	CorrelationID string `json:"correlationId,omitempty"` // of the request to explain
+}
+
+// A SystemAnswer is what a system knows.
+type SystemAnswer struct {
+	Question string `json:"question"` // its ID
+	// Records are the system's own and those that it got from others.
+	Records []opencmg.RequestRecord `json:"records,omitempty"`
+	// Asked are the others that it asked, such as gateway instances.
+	Asked []AskedHop `json:"asked,omitempty"`
 }
 
 // TokenSigning is a token-signing key. It is a secret; String, GoString and

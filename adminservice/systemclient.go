@@ -173,6 +173,11 @@ func (c *SystemClient) Report(ctx context.Context, r *SiteSystemReport) error {
 	return c.post(ctx, ReportPath, "report to the site", r, nil)
 }
 
+// Answer answers a question that came with the documents.
+func (c *SystemClient) Answer(ctx context.Context, a *SystemAnswer) error {
+	return c.post(ctx, AnswersPath, "answer the site's question", a, nil)
+}
+
 // Documents asks for the documents. With the etag of the last answer it waits up
 // to wait, at most [MaxDocumentsWait], for a change, and returns no documents
 // when there was none.

@@ -383,8 +383,8 @@ func TestClientCertificateRequired(t *testing.T) {
 	if got.line != "403 CMGConnector_Clientcertificaterequired" || got.err != nil {
 		t.Errorf("got %q, %v", got.line, got.err)
 	}
-	eventually(t, func() bool { return len(l.records.Find("c1")) == 1 })
-	if rec := l.records.Find("c1"); rec[0].Status != 403 || rec[0].Verdict == "" {
+	eventually(t, func() bool { return len(l.records.Find(t.Context(), "c1")) == 1 })
+	if rec := l.records.Find(t.Context(), "c1"); rec[0].Status != 403 || rec[0].Verdict == "" {
 		t.Errorf("records: %+v", rec)
 	}
 }

@@ -51,11 +51,11 @@ func TestForward(t *testing.T) {
 		t.Errorf("traffic: %+v", st)
 	}
 	found := false
-	for _, rec := range l.records.Find("c1") {
+	for _, rec := range l.records.Find(t.Context(), "c1") {
 		found = found || rec.Path == "/CCM_Proxy_MutualAuth/8/SMS_MP/.sms_aut" && rec.Status == 200 && rec.Endpoint == "SMS_MP"
 	}
 	if !found {
-		t.Errorf("records: %+v", l.records.Find("c1"))
+		t.Errorf("records: %+v", l.records.Find(t.Context(), "c1"))
 	}
 }
 

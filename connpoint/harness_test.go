@@ -140,13 +140,14 @@ type instance struct {
 	lines   chan string            // what a log stream sends
 	readers atomic.Int64           // log streams
 
-	mu      sync.Mutex // guards what follows
-	cert    tls.Certificate
-	report  string // body of the answer to instance-status; empty: unknown
-	ln      net.Listener
-	live    []*tunnel.Conn
-	version uint64
-	refuse  string
+	mu       sync.Mutex // guards what follows
+	cert     tls.Certificate
+	report   string // body of the answer to instance-status; empty: unknown
+	explains string // body of the answer to explain; empty: unknown
+	ln       net.Listener
+	live     []*tunnel.Conn
+	version  uint64
+	refuse   string
 }
 
 func newInstance(l *lab, number, total int) *instance {
@@ -229,8 +230,11 @@ func (in *instance) control(s *tunnel.Stream) {
 	a := opencmg.ControlAnswer{}
 	in.mu.Lock()
 	switch s.Request().Endpoint {
-	case opencmg.ControlInstanceStatus:
+	case opencmg.ControlInstanceStatus, opencmg.ControlExplain:
 		report := in.report
+		if s.Request().Endpoint == opencmg.ControlExplain {
+			report = in.explains
+		}
 		in.mu.Unlock()
 		if report == "" {
 			s.WriteHead([]byte(`{"version":0,"error":"unknown control stream"}`), true)

@@ -46,7 +46,8 @@ const (
 	componentHandler = "CMGHttpHandler"
 )
 
-// recordsKept is how many requests "opencmg explain" can look back.
+// recordsKept is how many requests are kept in memory for "opencmg explain"; those
+// of the last day are on disk.
 const recordsKept = 20_000
 
 // A Config says which instance a [Server] is. It holds what the bootstrap
@@ -73,9 +74,12 @@ type Config struct {
 	// Leaf. It is called for every handshake, so another one may take its
 	// place at any time.
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	// StateDir keeps the last published configuration and the CRLs; it must
-	// exist. Empty keeps nothing.
+	// StateDir keeps the last published configuration, the CRLs and the records
+	// of the last day's requests; it must exist. Empty keeps nothing.
 	StateDir string
+	// RecordsBytes bounds the records in StateDir; 0 means
+	// web.DefaultJournalBytes, negative keeps the latest in memory only.
+	RecordsBytes int64
 	// OnConfiguration, if set, is called after a published configuration was
 	// put in force, by New too for the one that was kept. It must return at
 	// once and not change the configuration.
@@ -152,6 +156,7 @@ type Server struct {
 	inFlight    atomic.Int64
 	strangers   atomic.Int64 // see maxStrangers
 	logStreams  atomic.Int64 // see maxLogStreams
+	explaining  atomic.Int64 // see maxExplaining
 	anonymous   rateLimiter
 	metrics     *metrics
 	traffic     trafficTable
@@ -204,6 +209,14 @@ func New(cfg Config) (*Server, error) {
 		crl.Dir = filepath.Join(cfg.StateDir, "crl")
 		if err := os.MkdirAll(crl.Dir, 0o700); err != nil {
 			return nil, &opencmg.Error{Kind: opencmg.Invalid, Msg: fmt.Sprintf("state directory %s can not be written: check that it exists and belongs to this user", cfg.StateDir), Err: err}
+		}
+	}
+	if cfg.StateDir != "" && cfg.RecordsBytes >= 0 {
+		s.records.Journal, err = web.NewJournal(web.JournalConfig{
+			Dir: filepath.Join(cfg.StateDir, "records"), MaxBytes: cfg.RecordsBytes, Log: s.log.With("component", componentService), Registry: cfg.Registry,
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
 	s.crl = pki.NewCRLCache(crl)
@@ -293,6 +306,11 @@ func (s *Server) Serve(ctx context.Context, l Listeners) error {
 	sweeping := make(chan struct{})
 	var background sync.WaitGroup
 	background.Go(func() { s.sweeper(sweeping) })
+	journaling, stopJournal := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopJournal()
+	if j := s.records.Journal; j != nil {
+		background.Go(func() { j.Run(journaling) })
+	}
 	s.wg.Go(func() { s.crl.Run(s.ctx) })
 	s.wg.Go(func() { s.jwks.Run(s.ctx) })
 	s.wg.Go(s.summaries)
@@ -336,6 +354,7 @@ func (s *Server) Serve(ctx context.Context, l Listeners) error {
 	s.cancel()
 	s.wg.Wait()
 	close(sweeping)
+	stopJournal()
 	background.Wait()
 	s.traffic.summarize(s.log)
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {

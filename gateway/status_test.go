@@ -120,7 +120,7 @@ func TestStatusForRegisteredOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{opencmg.ControlInstanceStatus, opencmg.ControlLogs} {
+	for _, name := range []string{opencmg.ControlInstanceStatus, opencmg.ControlLogs, opencmg.ControlExplain} {
 		if a, _ := p.ask(name); !strings.Contains(a.Error, "no published configuration yet") {
 			t.Errorf("%s without a configuration: %+v", name, a)
 		}

@@ -108,6 +108,8 @@ func (s *Server) serveControl(st *tunnel.Stream, p *point) {
 	switch r.Endpoint {
 	case opencmg.ControlInstanceStatus:
 		err = s.serveInstanceStatus(st, p)
+	case opencmg.ControlExplain:
+		err = s.serveExplain(st, p, body)
 	case opencmg.ControlLogs:
 		err = s.serveLogs(st, p)
 	default:

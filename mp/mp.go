@@ -94,6 +94,8 @@ type Config struct {
 	IncomingQuota int64
 
 	// Registry takes the metrics; nil keeps them unseen.
+	// Records keeps requests for "explain"; nil keeps the latest in memory.
+	Records  *web.Records
 	Registry *prometheus.Registry
 	// Log takes what happens; nil discards.
 	Log *slog.Logger
@@ -210,12 +212,15 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if c.Registry == nil {
 		c.Registry = prometheus.NewRegistry()
 	}
+	if c.Records == nil {
+		c.Records = web.NewRecords(keptRecords)
+	}
 	if c.IncomingQuota == 0 {
 		c.IncomingQuota = 4 << 30
 	}
 	s := &Server{
 		c: c, log: c.Log.With("role", string(c.RoleID), "site", string(c.Site)), now: c.Now,
-		peers: pki.NewPeerVerifier(c.SiteCA, c.Site), records: web.NewRecords(keptRecords), memory: semaphore.NewWeighted(messageMemory),
+		peers: pki.NewPeerVerifier(c.SiteCA, c.Site), records: c.Records, memory: semaphore.NewWeighted(messageMemory),
 	}
 	if err := s.UseSigner(c.Signer); err != nil {
 		return nil, err

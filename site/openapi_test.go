@@ -52,7 +52,11 @@ var (
 		adminservice.ClientSettings{}, adminservice.BoundaryGroup{},
 		adminservice.LogFile{},
 	}
-	otherTypes = []any{adminservice.Site{}, adminservice.CertificateReport{}, adminservice.ProblemError{}, adminservice.CmdletLine{}}
+	otherTypes = []any{
+		adminservice.Site{}, adminservice.CertificateReport{}, adminservice.ProblemError{},
+		adminservice.CmdletLine{},
+		adminservice.Explanation{},
+	}
 )
 
 // enums are the texts of types that have only some.

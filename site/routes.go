@@ -112,6 +112,7 @@ func (s *Server) routeTable() []route {
 		{"GET", "BoundaryGroups/{id}", anybody, s.getBoundaryGroup},
 		{"PATCH", "BoundaryGroups/{id}", infrastructure, s.changeBoundaryGroup},
 		{"DELETE", "BoundaryGroups/{id}", infrastructure, s.deleteBoundaryGroup},
+		{"GET", "Explanations/{id}", anybody, s.getExplanation},
 
 		{"GET", "Operations", anybody, s.listOperations},
 		{"GET", "Operations/{id}", anybody, s.getOperation},
@@ -251,8 +252,6 @@ func keyAsSegment(next http.Handler) http.Handler {
 	})
 }
 
-var correlationID = regexp.MustCompile(`^[0-9A-Za-z-]{8,64}$`)
-
 func withHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -261,7 +260,7 @@ func withHeaders(next http.Handler) http.Handler {
 		h.Set("Strict-Transport-Security", "max-age=31536000")
 		// The ID of a gateway goes on; anything else would let callers choose
 		// what the log says.
-		if !correlationID.MatchString(r.Header.Get(opencmg.HeaderCorrelationID)) {
+		if !opencmg.IsCorrelationID(r.Header.Get(opencmg.HeaderCorrelationID)) {
 			r.Header.Set(opencmg.HeaderCorrelationID, web.NewCorrelationID())
 		}
 		h.Set(opencmg.HeaderCorrelationID, r.Header.Get(opencmg.HeaderCorrelationID))

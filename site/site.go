@@ -115,6 +115,7 @@ type Server struct {
 	jwks      *pki.JWKSCache
 	live      *live // what site systems reported
 	kept      *keptLogs
+	questions *questions
 	manager   *manager
 	publisher *publisher
 	duties    []*duty
@@ -150,7 +151,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	cfg.Poll = cmp.Or(cfg.Poll, 5*time.Second)
 	cfg.Watch = cmp.Or(cfg.Watch, time.Minute)
-	s := &Server{cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)), live: newLive(cfg.Now()), kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}}}
+	s := &Server{cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)), live: newLive(cfg.Now()), questions: newQuestions(cfg.Now()), kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}}}
 	s.jwks = pki.NewJWKSCache(pki.JWKSConfig{HTTP: cfg.HTTP, Log: s.log})
 	token := newSecret()
 	var err error

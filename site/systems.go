@@ -25,6 +25,7 @@ func (s *Server) systemRoutes(mux *http.ServeMux) {
 	mux.Handle("POST "+adminservice.JoinPath, web.Handler(s.log, s.join))
 	mux.Handle("GET "+adminservice.DocumentsPath, s.systems(s.getDocuments))
 	mux.Handle("POST "+adminservice.ReportPath, s.systems(s.takeReport))
+	mux.Handle("POST "+adminservice.AnswersPath, s.systems(s.takeAnswer))
 	mux.Handle("POST "+adminservice.RenewPath, s.systems(s.renewSystem))
 	mux.Handle("POST "+adminservice.GatewayJoinPath, s.systems(s.joinInstance))
 }
@@ -237,6 +238,10 @@ func (s *Server) getDocuments(w http.ResponseWriter, r *http.Request, sys *syste
 		if err != nil {
 			return err
 		}
+		questions, latest, asked := s.questions.of(sys.id)
+		// A question that ended is no reason to fetch all documents again.
+		docs.Questions = questions
+		tag = strings.TrimSuffix(tag, `"`) + "-" + strconv.FormatInt(latest, 36) + `"`
 		if tag != r.Header.Get("If-None-Match") {
 			w.Header().Set("ETag", tag)
 			return answer(w, http.StatusOK, docs)
@@ -247,6 +252,7 @@ func (s *Server) getDocuments(w http.ResponseWriter, r *http.Request, sys *syste
 			w.WriteHeader(http.StatusNotModified)
 			return nil
 		case <-changes:
+		case <-asked:
 		}
 		// The link to a gateway may have changed.
 		if sys, err = s.identify(r); err != nil {

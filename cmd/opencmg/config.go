@@ -211,8 +211,34 @@ func (f serveFlags) context(ctx context.Context, e *env) (context.Context, conte
 	return ctx, cancel
 }
 
-// recordsKept is how many requests each role remembers for "opencmg explain".
+// recordsKept is how many requests each role keeps in memory for "opencmg
+// explain"; those of the last day are on disk.
 const recordsKept = 16384
+
+// recordsBytes is the size limit that recordsMiB says; negative is none on disk.
+func recordsBytes(mib int) int64 { return int64(mib) << 20 }
+
+// keepRecords returns records that are kept for a day in dir, and what writes
+// them until its context ends.
+func keepRecords(dir string, mib int, registry *prometheus.Registry, log *slog.Logger) (*web.Records, func(context.Context), error) {
+	records := web.NewRecords(recordsKept)
+	if mib < 0 {
+		return records, func(context.Context) {}, nil
+	}
+	j, err := web.NewJournal(web.JournalConfig{Dir: filepath.Join(dir, "records"), MaxBytes: recordsBytes(mib), Log: log, Registry: registry})
+	if err != nil {
+		return nil, nil, fmt.Errorf("recordsMiB: %w", err)
+	}
+	records.Journal = j
+	return records, j.Run, nil
+}
+
+func checkRecordsMiB(mib int) error {
+	if mib < -1 {
+		return opencmg.Errorf(opencmg.Invalid, "recordsMiB: must be a number of MiB, or -1 for none, is %d", mib)
+	}
+	return nil
+}
 
 // newRegistry returns a registry with the metrics of the process itself.
 func newRegistry() *prometheus.Registry {

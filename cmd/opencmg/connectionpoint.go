@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -51,6 +52,10 @@ type ConnectionPointConfig struct {
 	// RoleWait is how many seconds a request waits for a role that does not
 	// accept connections; default 10.
 	RoleWait int `yaml:"roleWait,omitempty"`
+	// RecordsMiB bounds the records of the last day's requests below
+	// identityDir, which opencmg explain reads, in MiB; default 512. -1 keeps
+	// the latest in memory only.
+	RecordsMiB int `yaml:"recordsMiB,omitempty"`
 	// Private serves metrics, health and explanations; default
 	// "127.0.0.1:9441". "off" opens none.
 	Private string    `yaml:"private,omitempty"`
@@ -93,6 +98,9 @@ func (c *ConnectionPointConfig) fill() error {
 	if err := c.Site.Validate(); err != nil {
 		return fmt.Errorf("site: %w", err)
 	}
+	if err := checkRecordsMiB(c.RecordsMiB); err != nil {
+		return err
+	}
 	setDefault(&c.ConnectionID, c.Name)
 	setDefault(&c.Private, "127.0.0.1:9441")
 	return nil
@@ -116,7 +124,10 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 		return err
 	}
 	registry := newRegistry()
-	records := web.NewRecords(recordsKept)
+	records, keep, err := keepRecords(dir, c.RecordsMiB, registry, log)
+	if err != nil {
+		return err
+	}
 	cfg := connpoint.Config{
 		Name:          c.Name,
 		ConnectionID:  c.ConnectionID,
@@ -183,7 +194,11 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 			return nil
 		},
 		UseCertificate: cp.SetCertificate,
-		Changes:        cp.Changes(),
+		Answer: func(ctx context.Context, q adminservice.SystemQuestion) adminservice.SystemAnswer {
+			found, asked := cp.Explain(ctx, q.CorrelationID)
+			return adminservice.SystemAnswer{Records: found, Asked: asked}
+		},
+		Changes: cp.Changes(),
 		Report: func() adminservice.SiteSystemReport {
 			p := cp.Report()
 			return adminservice.SiteSystemReport{
@@ -209,6 +224,12 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 	if link != nil {
 		g.Go(func() error { return link.Run(ctx) })
 	}
+	keeping, kept := context.WithCancel(context.WithoutCancel(ctx))
+	var journal sync.WaitGroup
+	journal.Go(func() { keep(keeping) })
 	g.Go(func() error { return cp.Run(ctx) })
-	return g.Wait()
+	err = g.Wait()
+	kept() // after the last request
+	journal.Wait()
+	return err
 }

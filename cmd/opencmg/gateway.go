@@ -134,6 +134,7 @@ func (p *gatewayProcess) serveInstance(ctx context.Context) error {
 		SiteCA:            p.role.identity.siteCA,
 		TunnelCertificate: p.role.identity.pair,
 		StateDir:          p.c.StateDir,
+		RecordsBytes:      recordsBytes(p.c.RecordsMiB),
 		DrainSettle:       p.c.DrainSettle,
 		Version:           version(),
 		Log:               p.role.log,

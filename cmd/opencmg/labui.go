@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/client"
+	"github.com/opencmg/opencmg/internal/admincli"
 )
 
 // labUI shows the lab to a person. Progress goes to standard error, results
@@ -211,6 +212,9 @@ func (ui *labUI) whatNext(l *lab, r *labReport) {
 	refused := "ID"
 	if len(r.Refusals) > 0 {
 		refused = r.Refusals[0].CorrelationID
+	}
+	if !l.temporary { // commands find the lab only where they look for it
+		refused += " --profile " + l.path("site", admincli.SiteProfileFile)
 	}
 	w := ui.e.stdout
 	fmt.Fprint(w, "\nWhere everything listens\n\n")

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -34,9 +35,13 @@ type ManagementPointConfig struct {
 	// reached straight, or by outbound.connectTo, and not through the proxy.
 	// Empty: the files in identityDir are brought by hand.
 	SiteServer string `yaml:"siteServer,omitempty"`
-	// StateDir holds uploads, revocation lists, and the database unless that
-	// is elsewhere. Required; it is made when missing.
+	// StateDir holds uploads, revocation lists, records of requests, and the
+	// database unless that is elsewhere. Required; it is made when missing.
 	StateDir string `yaml:"stateDir"`
+	// RecordsMiB bounds the records of the last day's requests in stateDir,
+	// which opencmg explain reads, in MiB; default 512. -1 keeps the latest in
+	// memory only.
+	RecordsMiB int `yaml:"recordsMiB,omitempty"`
 	// Database is the site's, where this role shares it; default is one of its
 	// own in stateDir.
 	Database DatabaseConfig `yaml:"database,omitempty"`
@@ -167,6 +172,11 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 			return err
 		}
 	}
+	registry := newRegistry()
+	records, keep, err := keepRecords(stateDir, c.RecordsMiB, registry, log)
+	if err != nil {
+		return err
+	}
 	crls := pki.NewCRLCache(pki.CRLConfig{HTTP: httpClient, Dir: crlDir, Log: log})
 	keys := pki.NewJWKSCache(pki.JWKSConfig{HTTP: httpClient, Log: log})
 	published := &publishedTrust{file: filepath.Join(dir, publishedFile), siteCA: r.identity.siteCA, site: c.Site, crls: crls, keys: keys, log: log}
@@ -180,6 +190,9 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 	link, err := r.siteLink(c.SiteServer, c.Outbound, sitelink.Config{
 		Kind: adminservice.SystemManagementPoint, Site: c.Site, Dir: dir, Logs: logs,
 		Apply: site.apply, UseCertificate: site.useCertificate,
+		Answer: func(ctx context.Context, q adminservice.SystemQuestion) adminservice.SystemAnswer {
+			return adminservice.SystemAnswer{Records: records.Find(ctx, q.CorrelationID)}
+		},
 		Report: func() adminservice.SiteSystemReport {
 			version, problem := published.state()
 			return adminservice.SiteSystemReport{Published: version, Problem: problem}
@@ -207,7 +220,7 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 		ClientFiles: r.path(c.ClientFilesDir), Incoming: filepath.Join(stateDir, "incoming"),
 		Gateways: c.offered(), Settings: site.initial(c.settings()), ApproveAll: c.ApproveAll, AcceptUnsignedState: c.AcceptUnsignedState,
 		FastChannelWithoutCertificate: c.FastChannelWithoutCertificate,
-		Registry:                      newRegistry(), Log: log,
+		Registry:                      registry, Log: log, Records: records,
 	}
 	for _, p := range c.SoftwareUpdatePoints {
 		cfg.SoftwareUpdatePoints = append(cfg.SoftwareUpdatePoints, mp.SoftwareUpdatePoint(p))
@@ -239,8 +252,14 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 	g.Go(func() error { return crls.Run(ctx) })
 	g.Go(func() error { return keys.Run(ctx) })
 	g.Go(func() error { published.follow(ctx, s.Trust); return nil })
+	keeping, kept := context.WithCancel(context.WithoutCancel(ctx))
+	var journal sync.WaitGroup
+	journal.Go(func() { keep(keeping) })
 	g.Go(func() error { return s.Run(ctx, ls) })
-	return g.Wait()
+	err = g.Wait()
+	kept() // after the last request
+	journal.Wait()
+	return err
 }
 
 // offered are the gateways of the configuration file.
@@ -282,6 +301,9 @@ func (c *ManagementPointConfig) fill() error {
 	}
 	if err := c.RoleID.Validate(); err != nil {
 		return fmt.Errorf("roleId: %w", err)
+	}
+	if err := checkRecordsMiB(c.RecordsMiB); err != nil {
+		return err
 	}
 	if c.HostName == "" {
 		name, err := os.Hostname()

@@ -35,9 +35,13 @@ type Gateway struct {
 	// site-ca.pem, identity.pem and identity.key. Required, except with cloud.
 	IdentityDir string `yaml:"identityDir,omitempty"`
 	// StateDir keeps the last published configuration, the revocation lists,
-	// and with cloud what came from the vault. Required; it is made when
-	// missing.
+	// the records of requests, and with cloud what came from the vault.
+	// Required; it is made when missing.
 	StateDir string `yaml:"stateDir"`
+	// RecordsMiB bounds the records of the last day's requests in stateDir,
+	// which opencmg explain reads, in MiB; default 512, which is a day of more
+	// than a million requests. -1 keeps the latest in memory only.
+	RecordsMiB int `yaml:"recordsMiB,omitempty"`
 	// ServerCertificate is what clients see. Required, except with cloud. A
 	// changed file takes effect without a restart.
 	ServerCertificate ServerCertificate `yaml:"serverCertificate,omitempty"`
@@ -132,6 +136,9 @@ func (c *Gateway) Fill() error {
 	}
 	if c.DrainSettle < 0 || c.DrainSettle > 5*time.Minute {
 		return opencmg.Errorf(opencmg.Invalid, "drainSettle: must be 0s to 5m, is %v", c.DrainSettle)
+	}
+	if c.RecordsMiB < -1 {
+		return opencmg.Errorf(opencmg.Invalid, "recordsMiB: must be a number of MiB, or -1 for none, is %d", c.RecordsMiB)
 	}
 	if err := c.Outbound.Validate(); err != nil {
 		return err

@@ -36,6 +36,7 @@ func (l *Link) followDocuments(ctx context.Context) {
 		pause := time.Duration(0)
 		switch {
 		case d != nil:
+			l.answer(ctx, d.Questions)
 			err := l.take(d)
 			l.setProblem(err)
 			if err != nil {

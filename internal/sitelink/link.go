@@ -53,6 +53,9 @@ type Config struct {
 	// reports that the process runs. Changes makes a report go out at once.
 	Report  func() adminservice.SiteSystemReport
 	Changes <-chan struct{}
+	// Answer answers a question of the site; nil answers none. The ID in the
+	// answer is the link's business.
+	Answer func(context.Context, adminservice.SystemQuestion) adminservice.SystemAnswer
 	// Version is that of the program.
 	Version string
 	// Logs holds the process's own log lines for the reports; may be nil.
@@ -72,6 +75,8 @@ type Link struct {
 	cert    atomic.Pointer[tls.Certificate]
 	renew   chan struct{} // capacity 1: the site wants the certificate renewed
 	news    chan struct{} // capacity 1: the link itself has something to report
+
+	questions questions
 
 	renewBefore atomic.Pointer[time.Time] // as the documents last said
 
@@ -115,6 +120,7 @@ func (l *Link) Run(ctx context.Context) error {
 	wg.Go(func() { l.sendReports(ctx) })
 	wg.Go(func() { l.keepCertificate(ctx) })
 	wg.Wait()
+	l.questions.wg.Wait()
 	l.client.Close()
 	return nil
 }

@@ -38,6 +38,8 @@ type Server struct {
 	Term time.Duration
 	// Reports gets every report with the name of its sender.
 	Reports chan Report
+	// Answers gets every answer to a question of the documents.
+	Answers chan adminservice.SystemAnswer
 
 	t    testing.TB
 	addr string
@@ -77,7 +79,7 @@ type token struct {
 func New(t testing.TB, ca *pki.Authority, site opencmg.SiteCode) *Server {
 	t.Helper()
 	s := &Server{
-		Site: site, CA: ca, Reports: make(chan Report, 1000), t: t,
+		Site: site, CA: ca, Reports: make(chan Report, 1000), Answers: make(chan adminservice.SystemAnswer, 1000), t: t,
 		tokens: map[string]*token{}, documents: map[string]*adminservice.Documents{}, versions: map[string]int{},
 		changed: make(chan struct{}), refusal: map[string]int{}, blocked: map[string]bool{}, roleID: 72057594037927936,
 	}
@@ -267,6 +269,7 @@ func (s *Server) routes() http.Handler {
 		"GET " + adminservice.DocumentsPath: s.get,
 		"POST " + adminservice.ReportPath:   s.report,
 		"POST " + adminservice.RenewPath:    s.renew,
+		"POST " + adminservice.AnswersPath:  s.takeAnswer,
 
 		"POST " + adminservice.GatewayJoinPath: s.joinGateway,
 	} {
@@ -470,6 +473,22 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("ETag", etag)
 		return answer(w, d)
 	}
+}
+
+func (s *Server) takeAnswer(w http.ResponseWriter, r *http.Request) error {
+	if _, err := s.caller(r); err != nil {
+		return err
+	}
+	var a adminservice.SystemAnswer
+	if err := decode(r, &a); err != nil {
+		return err
+	}
+	select {
+	case s.Answers <- a:
+	default: // nobody looks
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 func (s *Server) report(w http.ResponseWriter, r *http.Request) error {

@@ -69,9 +69,9 @@ func (p *Private) readyz(w http.ResponseWriter, r *http.Request) {
 
 func (p *Private) explain(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
-	found := p.Records.Find(id)
+	found := p.Records.Find(r.Context(), id)
 	if len(found) == 0 {
-		return opencmg.Errorf(opencmg.NotFound, "no record of request %s here: it did not come this way, or it is older than the records kept", id)
+		return opencmg.Errorf(opencmg.NotFound, "no record of request %s here: it did not come this way, or it is older than the records kept (a day)", id)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	return json.NewEncoder(w).Encode(found)

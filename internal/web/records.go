@@ -1,48 +1,34 @@
 package web
 
 import (
+	"cmp"
+	"context"
+	"slices"
 	"sync"
-	"time"
+
+	"github.com/opencmg/opencmg"
 )
 
-// A Record is the verdict of one hop on one request: what "opencmg explain"
-// puts together to a path.
-type Record struct {
-	CorrelationID string    `json:"correlationId"`
-	Time          time.Time `json:"time"`
-	// Hop is HopGateway, HopConnectionPoint or HopManagementPoint.
-	Hop string `json:"hop"`
-	// Where names the process: the instance, the connection point, the role.
-	Where    string `json:"where"`
-	Method   string `json:"method,omitempty"`
-	Path     string `json:"path,omitempty"`
-	Endpoint string `json:"endpoint,omitempty"`
-	Role     string `json:"role,omitempty"` // role ID
-	Client   string `json:"client,omitempty"`
-	Status   int    `json:"status,omitempty"`
-	Reason   string `json:"reason,omitempty"` // reason phrase sent
-	// Verdict is one sentence for the administrator. It may say what no
-	// caller is told.
-	Verdict       string        `json:"verdict,omitempty"`
-	Details       []string      `json:"details,omitempty"`
-	Duration      time.Duration `json:"duration"` // nanoseconds
-	RequestBytes  int64         `json:"requestBytes,omitempty"`
-	ResponseBytes int64         `json:"responseBytes,omitempty"`
-}
+// A Record is the verdict of one hop on one request.
+type Record = opencmg.RequestRecord
 
 // The hops of a request.
 const (
-	HopGateway         = "gateway"
-	HopConnectionPoint = "connection-point"
-	HopManagementPoint = "management-point"
+	HopGateway         = opencmg.HopGateway
+	HopConnectionPoint = opencmg.HopConnectionPoint
+	HopManagementPoint = opencmg.HopManagementPoint
 )
 
 // recordShards spreads the lock of [Records] over the cores.
 const recordShards = 8
 
-// Records keeps the latest records in bounded memory. Its methods may be
-// called at once from many goroutines.
+// Records keeps the latest records in bounded memory, and those of the last day
+// in a journal. Its methods may be called at once from many goroutines.
 type Records struct {
+	// Journal keeps each record on disk; nil keeps them in memory only. It is
+	// set before the first record, and whoever made it runs it.
+	Journal *Journal
+
 	shards [recordShards]recordShard
 }
 
@@ -67,23 +53,45 @@ func (rs *Records) Add(r Record) {
 	if rs == nil {
 		return
 	}
-	s := rs.shard(r.CorrelationID)
+	rs.shard(r.CorrelationID).add(&r)
+	if rs.Journal != nil {
+		rs.Journal.add(&r)
+	}
+}
+
+func (s *recordShard) add(r *Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.ring) < s.size {
-		s.ring = append(s.ring, r)
+		s.ring = append(s.ring, *r)
 		return
 	}
-	s.ring[s.next] = r
+	s.ring[s.next] = *r
 	s.next = (s.next + 1) % s.size
 }
 
-// Find returns the records of one correlation ID, oldest first.
-func (rs *Records) Find(id string) []Record {
-	if rs == nil {
+// Find returns the records of one correlation ID, oldest first and at most
+// [opencmg.MaxHopRecords]. It reads the journal, so it may take a second; ctx
+// ends it early with what was found by then.
+func (rs *Records) Find(ctx context.Context, id string) []Record {
+	if rs == nil || id == "" {
 		return nil
 	}
-	s := rs.shard(id)
+	found := rs.shard(id).find(id)
+	if rs.Journal != nil {
+		found = append(found, rs.Journal.find(ctx, id)...)
+	}
+	slices.SortStableFunc(found, func(a, b Record) int { return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Duration, b.Duration)) })
+	// The latest ones are in both.
+	found = slices.CompactFunc(found, sameRecord)
+	return found[:min(len(found), opencmg.MaxHopRecords)]
+}
+
+func sameRecord(a, b Record) bool {
+	return a.Time.Equal(b.Time) && a.Duration == b.Duration && a.Status == b.Status && a.Hop == b.Hop && a.Where == b.Where
+}
+
+func (s *recordShard) find(id string) []Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var found []Record

@@ -114,14 +114,14 @@ func TestRecordsKeepTheLatest(t *testing.T) {
 		ids = append(ids, id)
 		rs.Add(web.Record{CorrelationID: id, Status: i})
 	}
-	if got := rs.Find(ids[999]); len(got) != 1 || got[0].Status != 999 {
+	if got := rs.Find(t.Context(), ids[999]); len(got) != 1 || got[0].Status != 999 {
 		t.Errorf("latest record: got %v", got)
 	}
-	if got := rs.Find(ids[0]); len(got) != 0 {
+	if got := rs.Find(t.Context(), ids[0]); len(got) != 0 {
 		t.Errorf("oldest record is still there: %v", got)
 	}
 	rs.Add(web.Record{CorrelationID: ids[999], Status: 1})
-	if got := rs.Find(ids[999]); len(got) != 2 || got[1].Status != 1 {
+	if got := rs.Find(t.Context(), ids[999]); len(got) != 2 || got[1].Status != 1 {
 		t.Errorf("two records of one request: got %v", got)
 	}
 }
