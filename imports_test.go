@@ -28,6 +28,7 @@ var ours = map[string][]string{
 	"adminservice":                   {"."},
 	"site":                           {".", "pki", "sitedb", "azure", "adminservice", "internal/web", "internal/bootstrap", "internal/cloudinit", "internal/outbound"},
 	"internal/outbound":              {"."},
+	"internal/probe":                 {".", "tunnel", "internal/outbound"},
 	"internal/keyvault":              {"."},
 	"internal/keyvault/keyvaulttest": {"pki"}, // for tests only
 	"internal/cloudinit":             {".", "internal/bootstrap", "internal/keyvault", "internal/outbound"},
@@ -41,7 +42,7 @@ var ours = map[string][]string{
 	"bench":                          {"*"},
 	"internal/systemtest":            {".", "pki", "adminservice", "internal/web"},
 	"internal/sitelink":              {".", "pki", "adminservice", "internal/web"},
-	"internal/admincli":              {".", "pki", "adminservice", "internal/web"},
+	"internal/admincli":              {".", "pki", "adminservice", "internal/web", "internal/outbound", "internal/probe"},
 }
 
 // theirs lists the third-party modules and why each is here.

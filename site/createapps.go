@@ -109,7 +109,7 @@ func (s *Server) performCreateApps(ctx context.Context, r *run) error {
 	}
 	serverRec, err := s.recordApp(ctx, in, info.Name, adminservice.ServerApplication, in.ServerName, applicationRecord{
 		ClientID: server.AppID, ObjectID: server.ObjectID, IdentifierURI: in.IdentifierURI, Credential: credentialSecret,
-		KeyID: server.Secret.KeyID, SecretExpires: server.Secret.Expires, ScopeID: server.ScopeID,
+		KeyID: server.Secret.KeyID, SecretExpires: server.Secret.Expires, ScopeID: server.ScopeID, Consent: server.Consent,
 	}, []byte(string(server.Secret.Value)))
 	if err != nil {
 		return err
@@ -124,7 +124,7 @@ func (s *Server) performCreateApps(ctx context.Context, r *run) error {
 		return err
 	}
 	clientRec, err := s.recordApp(ctx, in, info.Name, adminservice.ClientApplication, in.ClientName, applicationRecord{
-		ClientID: client.AppID, ObjectID: client.ObjectID, ServerAppID: serverRec.ID,
+		ClientID: client.AppID, ObjectID: client.ObjectID, ServerAppID: serverRec.ID, Consent: &client.Consent,
 	}, nil)
 	if err != nil {
 		return err

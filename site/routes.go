@@ -99,6 +99,13 @@ func (s *Server) routeTable() []route {
 		{"PATCH", "SiteRoles/{id}", infrastructure, s.changeRole},
 		{"DELETE", "SiteRoles/{id}", infrastructure, s.deleteRole},
 
+		{"GET", "Checklist", anybody, s.getChecklist},
+		{"POST", "Checklist", anybody, s.askChecklist},
+		{"GET", "ProbeTargets", anybody, s.listProbeTargets},
+		{"GET", "FirewallSheet", anybody, s.getFirewallSheet},
+		{"GET", "Features", anybody, s.listFeatures},
+		{"PATCH", "Features/{id}", infrastructure, s.changeFeature},
+
 		{"GET", "Operations", anybody, s.listOperations},
 		{"GET", "Operations/{id}", anybody, s.getOperation},
 		{"GET", "StatusMessages", anybody, s.listStatusMessages},

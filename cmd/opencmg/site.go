@@ -22,6 +22,7 @@ import (
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/internal/admincli"
+	"github.com/opencmg/opencmg/internal/probe"
 	"github.com/opencmg/opencmg/internal/web"
 	"github.com/opencmg/opencmg/pki"
 	"github.com/opencmg/opencmg/site"
@@ -220,6 +221,10 @@ func serveSite(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
+	look, err := probe.New(probe.Config{Outbound: c.Outbound, Base: base})
+	if err != nil {
+		return err
+	}
 	poll := time.Duration(c.Poll) * time.Millisecond
 	clouds := &clouds{http: httpClient, log: log, poll: poll}
 	registry := newRegistry()
@@ -227,7 +232,7 @@ func serveSite(ctx context.Context, e *env, args []string) error {
 		DB: db, Site: firstSite(ctx, db, c.Site), URL: c.URL, Addresses: c.Addresses, Environments: c.Environments,
 		HTTP: httpClient, Cloud: clouds.cloud, Directory: clouds.directory, Program: program, Poll: poll, OnStep: onSiteStep,
 		Bootstrap: site.Bootstrap{Proxy: c.Outbound.Proxy, CAPEM: caPEM, ConnectTo: c.Outbound.ConnectTo, ConnectOnly: c.Outbound.ConnectOnly},
-		Notify:    notify, Log: log, Registry: registry, Version: version(),
+		Probe:     look.Look, Notify: notify, Log: log, Registry: registry, Version: version(),
 	})
 	if err != nil {
 		return err
