@@ -215,6 +215,7 @@ func (c *checklist) revocationRules(f *firewallSheet) {
 	for _, u := range slices.Compact(lists) {
 		if u != "" {
 			f.add(sheetGateway, sheetCA, adminservice.DirectionCloud, u, "", purpose, "")
+			f.add(sheetMP, sheetCA, adminservice.DirectionOutbound, u, "", purpose, "not needed when no client inside signs in by certificate")
 		}
 	}
 }

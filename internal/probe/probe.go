@@ -177,6 +177,29 @@ func (p *Prober) connect(ctx context.Context, f *opencmg.Probe) error {
 	} else if f.Via = opencmg.ViaDNS; p.proxy != nil && from == p.way {
 		f.Via = opencmg.ViaProxy
 	}
+	chain, err := p.handshake(ctx, f, protocols(f.Transport), from)
+	// That is what package tls makes of an alert.
+	alert, _ := errors.AsType[*net.OpError](err)
+	if alert != nil && alert.Op == "remote error" && f.Kind == opencmg.ProbeTunnel {
+		// Who does not know the protocol is no gateway; without it, it tells
+		// its name.
+		var other error
+		if chain, other = p.handshake(ctx, f, nil, from); other != nil {
+			return err
+		}
+		if other = p.judge(f, chain); other != nil {
+			return other
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	return p.judge(f, chain)
+}
+
+// handshake returns the certificates that the target presents.
+func (p *Prober) handshake(ctx context.Context, f *opencmg.Probe, protocols []string, from *http.Transport) ([]*x509.Certificate, error) {
 	// A connection to an https proxy is a handshake of its own, before the one
 	// that counts.
 	proxied := f.Via == opencmg.ViaProxy && p.proxy.Scheme == "https"
@@ -185,7 +208,7 @@ func (p *Prober) connect(ctx context.Context, f *opencmg.Probe) error {
 		Proxy: from.Proxy, DialContext: from.DialContext, DisableKeepAlives: true,
 		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}, // no HTTP/2
 		TLSClientConfig: &tls.Config{
-			MinVersion: tls.VersionTLS12, NextProtos: protocols(f.Transport),
+			MinVersion: tls.VersionTLS12, NextProtos: protocols,
 			// Any certificate is welcome here; judge looks at it.
 			InsecureSkipVerify: true,
 			VerifyConnection: func(cs tls.ConnectionState) error {
@@ -203,7 +226,7 @@ func (p *Prober) connect(ctx context.Context, f *opencmg.Probe) error {
 	u := url.URL{Scheme: "https", Host: net.JoinHostPort(f.Host, strconv.Itoa(f.Port)), Path: "/"}
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, u.String(), nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	res, err := t.RoundTrip(req)
 	if err == nil { // the handshake never asked
@@ -211,11 +234,11 @@ func (p *Prober) connect(ctx context.Context, f *opencmg.Probe) error {
 	}
 	switch {
 	case len(seen) > 0:
-		return p.judge(f, seen)
+		return seen, nil
 	case err != nil:
-		return err
+		return nil, err
 	}
-	return errors.New("no certificate came")
+	return nil, errors.New("no certificate came")
 }
 
 func protocols(transport string) []string {

@@ -123,6 +123,11 @@ func TestLook(t *testing.T) {
 	webAddr, webSent := serve(t, public, pki.Template{CommonName: "web", DNSNames: []string{"web.example.com"}})
 	tunnelAddr, tunnelSent := serve(t, site, pki.Template{CommonName: "gw/0"})
 	snoopAddr, _ := serve(t, inspector, pki.Template{CommonName: "web", DNSNames: []string{"web.example.com"}})
+	// An inspector that knows HTTP only refuses the tunnel's protocol.
+	web1 := must(inspector.IssueKeyPair(pki.Template{CommonName: "web", DNSNames: []string{"web.example.com"}, Server: true}, time.Now()))(t)
+	httpOnly := must(tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{web1}, NextProtos: []string{"http/1.1"}}))(t)
+	defer httpOnly.Close()
+	go http.Serve(httpOnly, http.NotFoundHandler())
 	ln := must(net.Listen("tcp", "127.0.0.1:0"))(t)
 	closed := ln.Addr().String()
 	ln.Close()
@@ -164,6 +169,7 @@ func TestLook(t *testing.T) {
 		{"a tunnel", outbound.Config{ConnectTo: to(tunnelAddr)}, tun, true, opencmg.ViaConnectTo, "", ""},
 		{"a tunnel over HTTPS", outbound.Config{ConnectTo: to(tunnelAddr)}, with(tun, func(p *opencmg.ProbeTarget) { p.Transport = "https" }), true, opencmg.ViaConnectTo, "", ""},
 		{"an inspected tunnel", outbound.Config{ConnectTo: to(snoopAddr), CAPEM: trustsAll}, tun, false, opencmg.ViaConnectTo, "Snoop Inspection CA", "unknown authority"},
+		{"an inspector that knows no tunnels", outbound.Config{ConnectTo: to(httpOnly.Addr().String()), CAPEM: trustsAll}, tun, false, opencmg.ViaConnectTo, "Snoop Inspection CA", "unknown authority"},
 		{"an inspected tunnel through a proxy", outbound.Config{Proxy: proxy, CAPEM: trustsAll}, with(tun, func(p *opencmg.ProbeTarget) { p.Transport = "https" }), false, opencmg.ViaProxy, "Snoop Inspection CA", "unknown authority"},
 		{"a service, whoever answers", outbound.Config{ConnectTo: to(snoopAddr)}, with(web, func(p *opencmg.ProbeTarget) { p.Kind = opencmg.ProbeService }), true, opencmg.ViaConnectTo, "", ""},
 		{"a name that a rule maps", outbound.Config{ConnectTo: to(webAddr)}, opencmg.ProbeTarget{Kind: opencmg.ProbeName, Host: "web.example.com"}, true, opencmg.ViaConnectTo, "", ""},
