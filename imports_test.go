@@ -30,6 +30,7 @@ var ours = map[string][]string{
 	"site":                           {".", "pki", "sitedb", "azure", "adminservice", "adminservice/cmdlet", "internal/web", "internal/bootstrap", "internal/cloudinit", "internal/cmtrace", "internal/outbound"},
 	"internal/redact":                {}, // it must be able to redact anything
 	"internal/outbound":              {"."},
+	"internal/probe":                 {".", "tunnel", "internal/outbound"},
 	"internal/keyvault":              {"."},
 	"internal/keyvault/keyvaulttest": {"pki"}, // for tests only
 	"internal/cloudinit":             {".", "internal/bootstrap", "internal/keyvault", "internal/outbound"},
@@ -43,7 +44,7 @@ var ours = map[string][]string{
 	"bench":                          {"*"},
 	"internal/systemtest":            {".", "pki", "adminservice", "internal/web"},
 	"internal/sitelink":              {".", "pki", "adminservice", "internal/web"},
-	"internal/admincli":              {".", "pki", "adminservice", "adminservice/cmdlet", "internal/redact", "internal/web"},
+	"internal/admincli":              {".", "pki", "adminservice", "adminservice/cmdlet", "internal/outbound", "internal/probe", "internal/redact", "internal/web"},
 }
 
 // theirs lists the third-party modules and why each is here.

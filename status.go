@@ -79,6 +79,9 @@ type InstanceStatus struct {
 	Refused map[string]int64 `json:"refused,omitempty"`
 	// RevocationLists are those the instance knows.
 	RevocationLists []RevocationListStatus `json:"revocationLists,omitempty"`
+	// Outside is what the instance found when it looked at its service name
+	// from where it runs; nil from one that does not look.
+	Outside *ProbeReport `json:"outside,omitempty"`
 }
 
 // InstanceTraffic counts one endpoint's traffic at an instance.

@@ -117,6 +117,9 @@ type Documents struct {
 	// instances with its reports, as they are written. A site asks one
 	// connection point of each gateway.
 	InstanceLogs bool `json:"instanceLogs,omitempty"`
+	// Probes is what a connection point is to look at from where it runs, at
+	// most [opencmg.MaxProbes]; the findings come with its reports.
+	Probes []opencmg.ProbeTarget `json:"probes,omitempty"`
 	// ClientSettings and Locations are what a management point tells clients, in
 	// place of what its configuration file says.
 	ClientSettings *ClientSettings `json:"clientSettings,omitempty"`
@@ -190,6 +193,9 @@ type SiteSystemReport struct {
 	Logs []opencmg.LogLine `json:"logs,omitempty"`
 	// CertificateEnds is when the system's own certificate ends.
 	CertificateEnds time.Time `json:"certificateEnds,omitzero"`
+	// Probes is what the system found at the targets of its documents; nil
+	// before the first look, and from a system that does not look.
+	Probes *opencmg.ProbeReport `json:"probes,omitempty"`
 }
 
 // A GatewayJoinToken is what an administrator carries to a host that is to become

@@ -84,6 +84,9 @@ type Config struct {
 	// put in force, by New too for the one that was kept. It must return at
 	// once and not change the configuration.
 	OnConfiguration func(*opencmg.PublishedConfiguration)
+	// Outside, if set, returns what was found last when this instance looked at
+	// its service name from where it runs; it goes into the status.
+	Outside func() *opencmg.ProbeReport
 	// HTTP fetches CRLs and the signing keys of Entra tenants; nil means a
 	// client without a proxy.
 	HTTP *http.Client

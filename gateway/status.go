@@ -136,6 +136,9 @@ func (s *Server) Status() opencmg.InstanceStatus {
 	if leaf := leafOf(&s.cfg.TunnelCertificate); leaf != nil {
 		st.TunnelCertEnds = leaf.NotAfter
 	}
+	if s.cfg.Outside != nil {
+		st.Outside = s.cfg.Outside()
+	}
 	s.watches.each(nil, func(w *watch) {
 		if w.phase() == phaseWait && w.held() {
 			st.Held++

@@ -60,7 +60,7 @@ func refused(t testing.TB, err error, kind opencmg.Kind, says string) {
 func (r *rig) snapshot() string {
 	r.t.Helper()
 	var b strings.Builder
-	for _, kind := range []string{"account", "tenant", "application", "azure-service", "gateway", "connection-point", "role", "client-settings", "boundary-group", "trusted-certificate", "token-issuer", "blocked-certificate", "join-token", "published", "url-mappings"} {
+	for _, kind := range []string{"account", "tenant", "application", "azure-service", "gateway", "connection-point", "role", "client-settings", "boundary-group", "trusted-certificate", "token-issuer", "blocked-certificate", "join-token", "published", "url-mappings", "feature"} {
 		for _, o := range must(r.db.Objects(r.t.Context(), kind))(r.t) {
 			fmt.Fprintf(&b, "%s %s %d %s\n", kind, o.ID, o.Version, o.Body)
 		}

@@ -68,4 +68,7 @@ type Directory interface {
 	DiscoverUsers(ctx context.Context, deltaLink string, each func([]azure.User) error) (newDelta string, err error)
 	DiscoverGroups(ctx context.Context, deltaLink string, each func([]azure.Group) error) (newDelta string, err error)
 	CreateClientApp(ctx context.Context, r azure.ClientAppRequest, p opencmg.Progress) (azure.ClientApp, error)
+	// CheckConsent looks whether an administrator consented; see
+	// [azure.Client.CheckConsent].
+	CheckConsent(ctx context.Context, serverAppID, clientAppID string, directory bool) ([]opencmg.Check, error)
 }

@@ -165,7 +165,7 @@ func (s *Server) makeServerApp(ctx context.Context, r *run, dir Directory, in *a
 	}
 	rec, err := s.recordApp(ctx, *in, tenantName, adminservice.ServerApplication, in.ServerName, applicationRecord{
 		ClientID: app.AppID, ObjectID: app.ObjectID, IdentifierURI: in.IdentifierURI, Credential: credentialSecret,
-		KeyID: app.Secret.KeyID, SecretExpires: app.Secret.Expires, ScopeID: app.ScopeID,
+		KeyID: app.Secret.KeyID, SecretExpires: app.Secret.Expires, ScopeID: app.ScopeID, Consent: app.Consent,
 	}, []byte(string(app.Secret.Value)))
 	if err != nil {
 		return "", err
@@ -190,7 +190,7 @@ func (s *Server) makeClientApp(ctx context.Context, r *run, dir Directory, in *a
 		return "", err
 	}
 	rec, err := s.recordApp(ctx, *in, tenantName, adminservice.ClientApplication, in.ClientName, applicationRecord{
-		ClientID: app.AppID, ObjectID: app.ObjectID, ServerAppID: serverID,
+		ClientID: app.AppID, ObjectID: app.ObjectID, ServerAppID: serverID, Consent: &app.Consent,
 	}, nil)
 	if err != nil {
 		return "", err

@@ -36,6 +36,9 @@ type applicationRecord struct {
 	Imported      bool      `json:"imported"`
 	ServerAppID   string    `json:"serverAppId,omitempty"`
 	ScopeID       string    `json:"scopeId,omitempty"`
+	// Consent is what came of granting it when the site made the app: for all
+	// users at a client app, to read the directory at a server app.
+	Consent *opencmg.Check `json:"consent,omitempty"`
 }
 
 // Ways in which a server app signs in.

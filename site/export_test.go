@@ -42,3 +42,12 @@ func RouteTable() []RouteEntry {
 	}
 	return list
 }
+
+// ChecklistIDs are the IDs of the checklist's items.
+func ChecklistIDs() []string {
+	var ids []string
+	for _, i := range checklistItems {
+		ids = append(ids, i.id)
+	}
+	return ids
+}

@@ -193,6 +193,9 @@ func (s *Server) createGateway(w http.ResponseWriter, r *http.Request) error {
 	if err := decodeBody(r, &in); err != nil {
 		return err
 	}
+	if err := s.needFeature(r.Context(), adminservice.FeatureGateway); err != nil {
+		return err
+	}
 	v, pfx, err := s.planGateway(r.Context(), &in)
 	if err != nil {
 		return err

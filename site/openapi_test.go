@@ -43,6 +43,7 @@ var (
 		adminservice.JoinTokenRecord{}, adminservice.NewGateway{}, adminservice.GatewayChange{}, adminservice.ConnectionPointChange{},
 		adminservice.SiteRole{}, adminservice.SiteRoleChange{}, adminservice.CmdletCall{},
 		adminservice.ClientSettingsChange{}, adminservice.BoundaryGroup{}, adminservice.BoundaryGroupChange{},
+		adminservice.ChecklistRequest{}, adminservice.FeatureChange{},
 	}
 	pageTypes = []any{
 		adminservice.Account{}, adminservice.Tenant{}, adminservice.Application{}, adminservice.AzureService{}, adminservice.TrustedCertificate{},
@@ -51,6 +52,7 @@ var (
 		adminservice.Alert{}, adminservice.Expiry{}, adminservice.GatewayTraffic{}, opencmg.Check{}, adminservice.User{}, adminservice.Group{},
 		adminservice.ClientSettings{}, adminservice.BoundaryGroup{},
 		adminservice.LogFile{},
+		adminservice.ChecklistItem{}, opencmg.ProbeTarget{}, adminservice.FirewallRule{}, adminservice.Feature{},
 	}
 	otherTypes = []any{
 		adminservice.Site{}, adminservice.CertificateReport{}, adminservice.ProblemError{},

@@ -383,19 +383,7 @@ func (p *publisher) mappings(tx *sitedb.Tx, c *record[pointRecord]) (*opencmg.UR
 	if err != nil {
 		return nil, err
 	}
-	d := opencmg.GatewayTarget{Name: g.Value.Prefix, ServiceName: g.Value.ServiceName}
-	for _, machine := range g.Value.Machines {
-		i := opencmg.InstanceAddress{Instance: machine.Number}
-		switch {
-		case machine.Address != "":
-			i.TCPTLS, i.HTTPS = hostPort(machine.Address, machine.TunnelPort), hostPort(machine.Address, machine.HTTPSPort)
-		case machine.Port != 0 && len(g.Value.Machines) > 1:
-			i.HTTPS = fmt.Sprintf("%s:%d", g.Value.ServiceName, machine.Port)
-		default: // one instance is reached on 443 (cmg-behaviour G11)
-			i.HTTPS = g.Value.ServiceName + ":443"
-		}
-		d.Instances = append(d.Instances, i)
-	}
+	d := opencmg.GatewayTarget{Name: g.Value.Prefix, ServiceName: g.Value.ServiceName, Instances: tunnelAddresses(&g.Value)}
 	if d.Joins, err = expectedHosts(tx, g, p.s.cfg.Now()); err != nil {
 		return nil, err
 	}
@@ -403,6 +391,23 @@ func (p *publisher) mappings(tx *sitedb.Tx, c *record[pointRecord]) (*opencmg.UR
 		m.Gateways = append(m.Gateways, d)
 	}
 	return m, nil
+}
+
+// tunnelAddresses are where the gateway's instances take tunnels.
+func tunnelAddresses(g *gatewayRecord) (list []opencmg.InstanceAddress) {
+	for _, machine := range g.Machines {
+		i := opencmg.InstanceAddress{Instance: machine.Number}
+		switch {
+		case machine.Address != "":
+			i.TCPTLS, i.HTTPS = hostPort(machine.Address, machine.TunnelPort), hostPort(machine.Address, machine.HTTPSPort)
+		case machine.Port != 0 && len(g.Machines) > 1:
+			i.HTTPS = fmt.Sprintf("%s:%d", g.ServiceName, machine.Port)
+		default: // one instance is reached on 443 (cmg-behaviour G11)
+			i.HTTPS = g.ServiceName + ":443"
+		}
+		list = append(list, i)
+	}
+	return list
 }
 
 // offeredGateways are the gateways that clients may be told of.
@@ -463,6 +468,9 @@ func (s *Server) documents(ctx context.Context, sys *system) (*adminservice.Docu
 			d.Mappings = doc.Value.JWS
 		}
 		if d.InstanceLogs, err = s.keepsLogs(ctx, sys); err != nil {
+			return nil, "", err
+		}
+		if d.Probes, err = s.pointTargets(ctx, sys.gatewayID); err != nil {
 			return nil, "", err
 		}
 	}

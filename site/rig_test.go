@@ -32,6 +32,7 @@ import (
 	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/azure"
 	"github.com/opencmg/opencmg/internal/outbound"
+	"github.com/opencmg/opencmg/internal/probe"
 	"github.com/opencmg/opencmg/labcloud"
 	"github.com/opencmg/opencmg/pki"
 	"github.com/opencmg/opencmg/site"
@@ -67,6 +68,7 @@ type rig struct {
 	signed  sharedKey
 	later   atomic.Int64 // how far the clock was moved, in nanoseconds
 	lab     func(*labcloud.Config)
+	out     outbound.Config
 	config  func(*site.Config)
 
 	mu       sync.Mutex // guards what follows
@@ -222,6 +224,7 @@ func newRig(t *testing.T, options ...func(*rig)) *rig {
 	for _, host := range []string{h.Login, h.ARM, h.Graph, "granitefalls." + h.Vault, "granitefalls." + h.Blob, "other." + h.Vault, "other." + h.Blob} {
 		out.ConnectTo = append(out.ConnectTo, host+":443:"+ln.Addr().String())
 	}
+	r.out = out
 	r.http = must(out.Client("", time.Minute, nil))(t)
 	r.signed.next, r.http.Transport = r.http.Transport, &r.signed
 	dir := t.TempDir()
@@ -262,7 +265,8 @@ func (r *rig) start() {
 				f(op, step)
 			}
 		},
-		Log: log, Version: "test", Configuration: []byte("site: LAB\n"), Now: r.now, Notify: []func(context.Context, adminservice.Alert) error{r.notify},
+		Probe: must(probe.New(probe.Config{Outbound: r.out, Now: r.now}))(t).Look,
+		Log:   log, Version: "test", Configuration: []byte("site: LAB\n"), Now: r.now, Notify: []func(context.Context, adminservice.Alert) error{r.notify},
 	}
 	r.config(&cfg)
 	r.s = must(site.New(t.Context(), cfg))(t)

@@ -113,6 +113,12 @@ func (s *Server) routeTable() []route {
 		{"PATCH", "BoundaryGroups/{id}", infrastructure, s.changeBoundaryGroup},
 		{"DELETE", "BoundaryGroups/{id}", infrastructure, s.deleteBoundaryGroup},
 		{"GET", "Explanations/{id}", anybody, s.getExplanation},
+		{"GET", "Checklist", anybody, s.getChecklist},
+		{"POST", "Checklist", anybody, s.askChecklist},
+		{"GET", "ProbeTargets", anybody, s.listProbeTargets},
+		{"GET", "FirewallSheet", anybody, s.getFirewallSheet},
+		{"GET", "Features", anybody, s.listFeatures},
+		{"PATCH", "Features/{id}", infrastructure, s.changeFeature},
 
 		{"GET", "Operations", anybody, s.listOperations},
 		{"GET", "Operations/{id}", anybody, s.getOperation},

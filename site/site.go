@@ -65,6 +65,9 @@ type Config struct {
 	Poll, Watch time.Duration
 	// ACME is how the site reaches certification authorities.
 	ACME ACMEConfig
+	// Probe looks at the network from the site server; see package
+	// internal/probe. nil looks at nothing.
+	Probe func(context.Context, []opencmg.ProbeTarget) opencmg.ProbeReport
 	// Notify sends alerts on, for example by SMTP or to a web hook.
 	Notify []func(context.Context, adminservice.Alert) error
 	// OnStep, when set, is called after a step was recorded and before it is

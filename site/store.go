@@ -30,6 +30,7 @@ const (
 	kindPublished      = "published"    // by gateway: signed published configuration
 	kindDiscovery      = "discovery"    // by Azure service and kind: where it goes on
 	kindMappings       = "url-mappings" // by connection point: signed
+	kindFeature        = "feature"
 )
 
 // A record is one object of the site, decoded. Its version is what the

@@ -183,6 +183,10 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
+	look, err := r.watch(c.Outbound, nil)
+	if err != nil {
+		return err
+	}
 	link, err = r.siteLink(c.SiteServer, c.Outbound, sitelink.Config{
 		Kind: adminservice.SystemConnectionPoint, Site: c.Site, Dir: dir, Logs: logs,
 		CheckMappings: func(b []byte) error {
@@ -191,6 +195,7 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 		},
 		Apply: func(d *adminservice.Documents) error {
 			cp.CollectLogs(d.InstanceLogs)
+			look.Use(d.Probes)
 			return nil
 		},
 		UseCertificate: cp.SetCertificate,
@@ -203,7 +208,7 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 			p := cp.Report()
 			return adminservice.SiteSystemReport{
 				ConnectionPoint: &p.Status, Instances: p.Instances, Logs: p.Logs,
-				Published: p.Published, Mappings: p.Mappings, Problem: p.Problem,
+				Published: p.Published, Mappings: p.Mappings, Problem: p.Problem, Probes: look.Report(),
 			}
 		},
 	})
@@ -223,6 +228,7 @@ func serveConnectionPoint(ctx context.Context, e *env, args []string) error {
 	}
 	if link != nil {
 		g.Go(func() error { return link.Run(ctx) })
+		g.Go(func() error { return look.Run(ctx) })
 	}
 	keeping, kept := context.WithCancel(context.WithoutCancel(ctx))
 	var journal sync.WaitGroup

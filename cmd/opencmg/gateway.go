@@ -153,6 +153,13 @@ func (p *gatewayProcess) serveInstance(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	outside, err := p.role.watch(p.c.Outbound, []opencmg.ProbeTarget{
+		{Kind: opencmg.ProbeName, Host: p.c.ServiceName}, {Kind: opencmg.ProbeService, Host: p.c.ServiceName, Port: 443},
+	})
+	if err != nil {
+		return err
+	}
+	cfg.Outside = outside.Report
 	s, err := gateway.New(cfg)
 	if err != nil {
 		return err
@@ -178,6 +185,7 @@ func (p *gatewayProcess) serveInstance(ctx context.Context) error {
 	defer stop()
 	g, serving := errgroup.WithContext(serving)
 	g.Go(func() error { return certificates(serving) })
+	g.Go(func() error { return outside.Run(serving) })
 	g.Go(func() error { return s.Serve(serving, ls) })
 	return g.Wait()
 }

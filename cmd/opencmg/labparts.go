@@ -244,7 +244,7 @@ func (l *lab) partGateway(ctx context.Context, report *labReport, ui *labUI) err
 		}
 		c := &ConnectionPointConfig{
 			Name: name, ConnectionID: reply.ConnectionID, Site: labSite, IdentityDir: l.path("state", name, "identity"), SiteServer: l.admin.URL,
-			Outbound: OutboundConfig{ConnectTo: l.gatewayRules()}, Log: l.logs("connection-point-" + name),
+			Outbound: OutboundConfig{CAFile: l.path("ca.pem"), ConnectTo: append(l.gatewayRules(), l.cloudRules()...)}, Log: l.logs("connection-point-" + name),
 		}
 		if l.opts.instances > 4 {
 			c.Connections = 1 // one machine carries all ends of every tunnel

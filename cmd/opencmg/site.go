@@ -23,6 +23,7 @@ import (
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/internal/admincli"
+	"github.com/opencmg/opencmg/internal/probe"
 	"github.com/opencmg/opencmg/internal/redact"
 	"github.com/opencmg/opencmg/internal/web"
 	"github.com/opencmg/opencmg/pki"
@@ -242,6 +243,10 @@ func serveSite(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
+	look, err := probe.New(probe.Config{Outbound: c.Outbound, Base: base})
+	if err != nil {
+		return err
+	}
 	shown, err := yaml.Marshal(c)
 	if err != nil {
 		return err
@@ -253,7 +258,7 @@ func serveSite(ctx context.Context, e *env, args []string) error {
 		DB: db, Site: firstSite(ctx, db, c.Site), URL: c.URL, Addresses: c.Addresses, Environments: c.Environments,
 		HTTP: httpClient, Cloud: clouds.cloud, Directory: clouds.directory, Program: program, Poll: poll, OnStep: onSiteStep,
 		Bootstrap: site.Bootstrap{Proxy: c.Outbound.Proxy, CAPEM: caPEM, ConnectTo: c.Outbound.ConnectTo, ConnectOnly: c.Outbound.ConnectOnly},
-		Notify:    notify, Log: log, Logs: logs, Configuration: redact.Text(shown), Registry: registry, Version: version(),
+		Probe:     look.Look, Notify: notify, Log: log, Logs: logs, Configuration: redact.Text(shown), Registry: registry, Version: version(),
 	})
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
+	"github.com/opencmg/opencmg/internal/probe"
 	"github.com/opencmg/opencmg/internal/sitelink"
 	"github.com/opencmg/opencmg/mp"
 	"github.com/opencmg/opencmg/pki"
@@ -31,6 +32,16 @@ func (r *role) siteLink(url string, way OutboundConfig, cfg sitelink.Config) (*s
 	cfg.URL, cfg.SiteCA, cfg.Certificate = url, r.identity.siteCA, r.identity.pair
 	cfg.DialContext, cfg.Version, cfg.Log = dial, version(), r.log
 	return sitelink.New(cfg)
+}
+
+// watch makes a watch over targets from where this process runs, on its way to
+// the outside.
+func (r *role) watch(way OutboundConfig, targets []opencmg.ProbeTarget) (*probe.Watch, error) {
+	p, err := probe.New(probe.Config{Outbound: way, Base: r.base, SiteCA: r.identity.siteCA})
+	if err != nil {
+		return nil, err
+	}
+	return p.NewWatch(targets), nil
 }
 
 // siteRole is what a management point has from its site and may get anew while

@@ -66,12 +66,16 @@ func printTable(w io.Writer, heads []string, rows [][]string) error {
 	return t.Flush()
 }
 
+// markdownCell keeps a text in its cell, and what stands in angle brackets from
+// becoming HTML.
+var markdownCell = strings.NewReplacer("|", `\|`, "\n", " ", "\r", " ", "<", "&lt;", ">", "&gt;")
+
 // printMarkdown prints the same as a table in Markdown.
 func printMarkdown(w io.Writer, heads []string, rows [][]string) error {
 	line := func(cells []string) error {
 		var b strings.Builder
 		for _, c := range cells {
-			b.WriteString("| " + strings.ReplaceAll(strings.ReplaceAll(c, "|", `\|`), "\n", " ") + " ")
+			b.WriteString("| " + markdownCell.Replace(c) + " ")
 		}
 		_, err := fmt.Fprintln(w, b.String()+"|")
 		return err

@@ -110,14 +110,26 @@ func factsOf(r *adminservice.SiteSystemReport) []byte {
 		})
 		f.ConnectionPoint = &cp
 	}
+	f.Probes = timeless(r.Probes)
 	f.Instances = slices.Clone(r.Instances)
 	for i := range f.Instances {
 		s := &f.Instances[i]
 		s.Time, s.Goroutines, s.MemoryBytes, s.CPUSeconds = time.Time{}, 0, 0, 0
+		s.Outside = timeless(s.Outside)
 	}
 	b, err := json.Marshal(f)
 	if err != nil {
 		panic(err) // plain structs
 	}
 	return b
+}
+
+// timeless is a report that is the same as long as the findings are.
+func timeless(r *opencmg.ProbeReport) *opencmg.ProbeReport {
+	if r == nil {
+		return nil
+	}
+	c := *r
+	c.Time = time.Time{}
+	return &c
 }

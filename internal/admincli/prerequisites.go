@@ -1,0 +1,101 @@
+package admincli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
+)
+
+// Feature lists the optional features of the site, or switches one.
+func Feature(ctx context.Context, e *Env, args []string) error {
+	var c connection
+	var output string
+	fs := e.newFlags("feature [ID on|off] [flags]", "List the optional features of the site, or switch one on or off.")
+	registerOutput(fs, &output, outputTable, outputJSON)
+	c.register(fs)
+	rest, err := parse(fs, args, 0, 2)
+	if err != nil {
+		return err
+	}
+	way, err := outputWay(output, e.Stdout, outputTable, outputJSON)
+	if err != nil {
+		return err
+	}
+	on := false
+	if len(rest) > 0 {
+		if len(rest) == 1 {
+			return usagef("feature: say on or off after %s", rest[0])
+		}
+		if on = strings.EqualFold(rest[1], "on"); !on && !strings.EqualFold(rest[1], "off") {
+			return usagef("feature: %q must be on or off", rest[1])
+		}
+	}
+	client, err := c.client(e)
+	if err != nil {
+		return err
+	}
+	var list []adminservice.Feature
+	if len(rest) == 0 {
+		list, err = adminservice.List[adminservice.Feature](ctx, client, "Features", nil)
+	} else {
+		list = make([]adminservice.Feature, 1)
+		err = client.Do(ctx, "PATCH", "Features/"+rest[0], adminservice.FeatureChange{On: &on}, &list[0])
+	}
+	if err != nil {
+		return err
+	}
+	if way == outputJSON {
+		return printJSON(e.Stdout, list...)
+	}
+	var rows [][]string
+	for _, f := range list {
+		rows = append(rows, []string{f.ID, f.Name, map[bool]string{true: "on", false: "off"}[f.On]})
+	}
+	return printTable(e.Stdout, []string{"ID", "Name", "State"}, rows)
+}
+
+// RegisterProviders registers the resource providers that a gateway needs in a
+// subscription, as the site's server application.
+func RegisterProviders(ctx context.Context, e *Env, args []string) error {
+	var c connection
+	fs := e.newFlags("providers register --subscription ID [flags]", "Register the resource providers that a gateway needs in a subscription.")
+	subscription := fs.String("subscription", "", "`ID` of the subscription")
+	app := fs.String("server-app", "", "`ID` of the server application to do it as; default is the only one")
+	c.register(fs)
+	if _, err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	if !opencmg.IsGUID(*subscription) {
+		return usagef("providers register: --subscription must be the ID of a subscription, a GUID")
+	}
+	client, err := c.client(e)
+	if err != nil {
+		return err
+	}
+	apps, err := adminservice.List[adminservice.Application](ctx, client, "Applications", nil)
+	if err != nil {
+		return err
+	}
+	var servers []adminservice.Application
+	for _, a := range apps {
+		if a.Kind == adminservice.ServerApplication && (*app == "" || a.ID == *app || strings.EqualFold(a.ClientID, *app)) {
+			servers = append(servers, a)
+		}
+	}
+	switch len(servers) {
+	case 0:
+		return opencmg.Errorf(opencmg.NotFound, "the site has no such server application: import or create one first")
+	case 1:
+	default:
+		return usagef("providers register: the site has %d server applications: choose one with --server-app", len(servers))
+	}
+	var op adminservice.Operation
+	if err := client.Do(ctx, "POST", "Applications/"+servers[0].ID+"/registerProviders", adminservice.RegisterProviders{SubscriptionID: *subscription}, &op); err != nil {
+		return err
+	}
+	_, err = client.Wait(ctx, op.ID, func(_ adminservice.Operation, l adminservice.OperationLog) { fmt.Fprintln(e.Stderr, l.Text) })
+	return err
+}
