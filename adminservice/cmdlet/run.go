@@ -5,7 +5,6 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -331,8 +330,6 @@ func pick[T any](b *Bound, name string) *T {
 	}
 	return &v
 }
-
-var errNoServer = errors.New("no server")
 
 // runs are the cmdlets' doings by name.
 var runs = map[string]func(*run) error{
