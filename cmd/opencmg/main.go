@@ -69,6 +69,7 @@ func commands() []command {
 		{words: "join-token new", args: "--kind KIND", summary: "make a token by which hosts join the site", run: admin(admincli.JoinTokenNew)},
 		{words: "join-token list", args: "[flags]", summary: "list the join tokens, with their use", run: admin(admincli.JoinTokenList)},
 		{words: "join-token delete", args: "ID", summary: "revoke a join token", run: admin(admincli.JoinTokenDelete)},
+		{words: "diag", args: "[--to FILE] [--since 24h]", summary: "write one archive with state, versions, redacted configuration, logs and probe results", run: admin(admincli.Diag)},
 		{words: "logs", args: "[NAME] [--follow]", summary: "list the site's log files, or show one", run: admin(admincli.Logs)},
 		{words: "client install", args: "[/mp:URL] [PROPERTY=VALUE ...]", summary: "set up the client on this device", run: runClientInstall},
 		{words: "client run", args: "[flags]", summary: "run the client until it is stopped", run: runClientRun},

@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -31,22 +32,60 @@ func Text(b []byte, known ...string) []byte {
 	}
 	b = privateKey.ReplaceAllLiteral(b, []byte(Mark))
 	// What is public may look like anything inside.
-	var out []byte
-	last := 0
-	for _, m := range derText.FindAllIndex(b, -1) {
-		if public(b[m[0]:m[1]]) {
-			out = append(append(out, scrub(b[last:m[0]])...), b[m[0]:m[1]]...)
-			last = m[1]
-		}
-	}
-	return append(out, scrub(b[last:])...)
+	return eachDER(b, scrub, func(found []byte) ([]byte, bool) { return found, public(found) })
 }
 
 func scrub(b []byte) []byte {
 	for _, r := range rules {
+		if r.pattern == derText {
+			b = eachDER(b, slices.Clone, func([]byte) ([]byte, bool) { return []byte(Mark), true })
+			continue
+		}
 		b = r.pattern.ReplaceAllFunc(b, func(found []byte) []byte { return r.replace(r.pattern, found) })
 	}
 	return b
+}
+
+// eachDER calls replace for each text that is base64 of DER, and between for
+// what lies between those that replace wants to be replaced.
+func eachDER(b []byte, between func([]byte) []byte, replace func(found []byte) ([]byte, bool)) []byte {
+	var out []byte
+	last := 0
+	for at := 0; ; {
+		m := derText.FindIndex(b[at:])
+		if m == nil {
+			return append(out, between(b[last:])...)
+		}
+		from := at + m[0]
+		at = derEnd(b, from, at+m[1])
+		if text, ok := replace(b[from:at]); ok {
+			out = append(append(out, between(b[last:from])...), text...)
+			last = at
+		}
+	}
+}
+
+// derEnd is where the text ends of which the first line is b[from:to]: all lines
+// but the last are of one length, and only short ones are continued.
+func derEnd(b []byte, from, to int) int {
+	width := to - from
+	if width > 80 {
+		return to
+	}
+	for {
+		m := nextLine.FindSubmatchIndex(b[to:min(len(b), to+width+32)])
+		if m == nil {
+			return to
+		}
+		n := m[3] - m[2]
+		if n > width {
+			return to
+		}
+		to += m[1]
+		if n < width {
+			return to
+		}
+	}
 }
 
 // JSON is Text for a JSON document, whose keys say which strings are secrets.
@@ -116,8 +155,9 @@ const (
 
 var (
 	privateKey = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)`)
-	// Base64 of DER, in one line or several.
-	derText = regexp.MustCompile(`MI[A-Za-z0-9+/=_-]{46,}(?:` + lineEnd + `[ \t]*[A-Za-z0-9+/=]+)*`)
+	// The first line of base64 of DER, and one that may follow it.
+	derText  = regexp.MustCompile(`MI[A-Za-z0-9+/=_-]{46,}`)
+	nextLine = regexp.MustCompile(`^` + lineEnd + `[ \t]*([A-Za-z0-9+/=]+)`)
 )
 
 var rules = []rule{
@@ -133,7 +173,10 @@ var rules = []rule{
 	// crypto/rand.
 	{regexp.MustCompile(`[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{30,}`), whole},
 	{regexp.MustCompile(`[A-Z2-7]{52}`), whole},
-	{derText, der},
+	{derText, nil}, // what is not public, see scrub
+	// What is left of a key or a file of which the beginning is not here.
+	{regexp.MustCompile(`(?:[A-Za-z0-9+/=]+` + lineEnd + `)+-----END [A-Z0-9 ]*PRIVATE KEY-----`), whole},
+	{regexp.MustCompile(`(?:[A-Za-z0-9+/]{60,80}` + lineEnd + `){2,}[A-Za-z0-9+/]*=*`), whole},
 	{regexp.MustCompile(`[A-Za-z0-9+/]{86,}==`), whole}, // 64 bytes: the key of a storage account
 	{regexp.MustCompile(`(?i)([A-Za-z0-9_.-]*(?:` + secretWord + `)[A-Za-z0-9_.-]*)(\\?["']?\s*[:=]\s*)(\\?"(?:[^"\\\r\n]|\\.)*"?|'[^'\r\n]*'?|[^\s"',;&<>{}\[\]]+)`), named},
 }
@@ -158,14 +201,6 @@ func userInfo(_ *regexp.Regexp, found []byte) []byte {
 func portAndPath(s []byte) bool {
 	digits := len(s) - len(bytes.TrimLeft(s, "0123456789"))
 	return digits > 0 && digits <= 5 && digits < len(s) && s[digits] == '/'
-}
-
-// der takes what is DER and not public: PFX files and private keys.
-func der(_ *regexp.Regexp, found []byte) []byte {
-	if public(found) {
-		return found
-	}
-	return []byte(Mark)
 }
 
 // public reports whether a text is the base64 of certificates, or of another

@@ -96,6 +96,9 @@ func TestText(t *testing.T) {
 		"PFX alone":            {m.pfx, m.pfx[100:200]},
 		"PFX in lines":         {wrapped(m.pfx, 76, "\r\n"), m.pfx[100:140]},
 		"PFX in escaped lines": {wrapped(m.pfx, 64, `\n`), m.pfx[100:120]},
+		"PFX after a PFX":      {m.pfx + "\n" + m.pfx + "x", m.pfx[100:200]},
+		"PFX, its end":         {wrapped(m.pfx, 76, "\n")[160:], m.pfx[250:290]},
+		"PEM key, its end":     {m.keyPEM[60:], m.keyPEM[100:120]},
 		"app secret":           {"secret was " + appKey, appKey[6:20]},
 		"storage key":          {"AccountName=x;AccountKey=" + storage + ";x", storage[10:40]},
 		"storage key alone":    {storage, storage[10:40]},
@@ -133,11 +136,33 @@ func TestTextKeeps(t *testing.T) {
 		"https://user@host/", "a bearer certificate is missing", "the token is blocked: make a new one",
 		"sha256=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 		"auth=bulk-token client=GUID:AB", "tokens=3", "opencmg_gateway_tokens_total{mode=\"client-token\"} 3",
+		m.certPEM + m.certPEM, m.certBody + "\nnext line\n", m.certBody + "\n" + m.certBody + "\nnext",
 		"signing in by certificate: 403 CMGConnector_Clientcertificaterequired",
 	} {
 		if got := string(redact.Text([]byte(s))); got != s {
 			t.Errorf("%q became %q", s, got)
 		}
+	}
+}
+
+// Words behind a secret stay.
+func TestTextKeepsWhatFollows(t *testing.T) {
+	m := material()
+	for _, s := range []string{m.pfx + "\r\n", wrapped(m.pfx, 64, "\n") + "\n\n", m.keyPEM, jwt + "\n", own + "\n"} {
+		if got := string(redact.Text([]byte(s + "the line after"))); !strings.HasSuffix(got, "the line after") {
+			t.Errorf("%q", got)
+		}
+	}
+}
+
+// A hostile log does not keep the administrator waiting.
+func TestTextIsLinear(t *testing.T) {
+	var b strings.Builder
+	for i := range 20000 {
+		b.WriteString("MI" + strings.Repeat("A", 48+i%7) + "\n")
+	}
+	if got := redact.Text([]byte(b.String())); len(got) > b.Len() {
+		t.Error("more came out than went in")
 	}
 }
 
