@@ -41,13 +41,13 @@ var (
 		adminservice.RegisterProviders{}, adminservice.AzureService{}, adminservice.AzureServiceChange{}, adminservice.ServerCertificate{},
 		adminservice.TrustedCertificate{}, adminservice.TokenIssuer{}, adminservice.BlockedCertificate{}, adminservice.NewBulkToken{}, adminservice.RemoveInstance{},
 		adminservice.JoinTokenRecord{}, adminservice.NewGateway{}, adminservice.GatewayChange{}, adminservice.ConnectionPointChange{},
-		adminservice.SiteRole{}, adminservice.SiteRoleChange{},
+		adminservice.SiteRole{}, adminservice.SiteRoleChange{}, adminservice.NewAnalysis{},
 	}
 	pageTypes = []any{
 		adminservice.Account{}, adminservice.Tenant{}, adminservice.Application{}, adminservice.AzureService{}, adminservice.TrustedCertificate{},
 		adminservice.TokenIssuer{}, adminservice.BlockedCertificate{}, adminservice.BulkRegistrationToken{}, adminservice.JoinTokenRecord{},
 		adminservice.Gateway{}, adminservice.ConnectionPoint{}, adminservice.SiteRole{}, adminservice.Operation{}, adminservice.StatusMessage{},
-		adminservice.Alert{}, adminservice.Expiry{}, adminservice.GatewayTraffic{}, opencmg.Check{}, adminservice.User{}, adminservice.Group{},
+		adminservice.Alert{}, adminservice.Expiry{}, adminservice.GatewayTraffic{}, opencmg.Check{}, adminservice.User{}, adminservice.Group{}, adminservice.Analysis{},
 	}
 	otherTypes = []any{adminservice.Site{}, adminservice.CertificateReport{}, adminservice.ProblemError{}, adminservice.Explanation{}}
 )

@@ -285,7 +285,7 @@ func (l *lab) writeConfigs() error {
 	}
 	site := &SiteServerConfig{
 		Site: labSite, DataDir: l.path("site"), Listen: l.addr.site, Environments: []opencmg.Environment{opencmg.AzureLab}, Poll: 20,
-		Outbound: OutboundConfig{CAFile: l.path("ca.pem"), ConnectTo: l.cloudRules()}, Log: l.logs("site"),
+		Outbound: OutboundConfig{CAFile: l.path("ca.pem"), ConnectTo: append(l.cloudRules(), l.gatewayRules()...)}, Log: l.logs("site"),
 	}
 	return l.addProcess("site", []string{"site", "serve"}, &site.Private, site)
 }

@@ -65,6 +65,7 @@ func commands() []command {
 		{words: "client notify-test", args: "[flags]", summary: "measure a notification's way to this client and back", run: runClientNotifyTest},
 		{words: "connect", args: "[--site URL --ca-file FILE --token-file FILE]", summary: "check how to sign in to a site, and keep it for all other commands", run: admin(admincli.Connect)},
 		{words: "explain", args: "CORRELATION-ID", summary: "show the path of one request of the last day, with the verdict of every hop", run: admin(admincli.Explain)},
+		{words: "analyze", args: "GATEWAY [--sign-in token|client-certificate|entra-user]", summary: "look at everything between a client and the roles behind a gateway", run: admin(admincli.Analyze)},
 		{words: "version", summary: "print the version", run: runVersion},
 		{words: "lab-cloud serve", args: "--config FILE", summary: "run the lab's stand-in for Microsoft Entra ID", run: serveLabCloud, hidden: true},
 		{words: "lab-machine boot", args: "--config FILE", summary: "be a virtual machine of the lab cloud", run: bootLabMachine, hidden: true},
