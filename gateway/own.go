@@ -35,6 +35,10 @@ type ServiceMetadata struct {
 	ServiceName string `json:"ServiceName"`
 	// ConfigurationVersion is that of the published configuration in force.
 	ConfigurationVersion uint64 `json:"ConfigurationVersion"`
+	// InstanceNumber is that of the instance that answers. Callers who proved
+	// themselves learn it, so that the connection analyzer knows whom it met
+	// behind an address that leads to all.
+	InstanceNumber *int `json:"InstanceNumber,omitempty"`
 }
 
 // metadataEndpoint carries the authentication of ServiceMetadata.
@@ -84,8 +88,18 @@ func (s *Server) own(x *exchange, path, query []byte) bool {
 	return true
 }
 
+// metadata answers callers without a certificate too.
 func (s *Server) metadata(x *exchange, _ []byte) (any, *refusal) {
-	return ServiceMetadata{ServiceName: x.snap.cfg.ServiceName, ConfigurationVersion: x.snap.cfg.Version}, nil
+	m := ServiceMetadata{ServiceName: x.snap.cfg.ServiceName, ConfigurationVersion: x.snap.cfg.Version}
+	if x.caller == nil && len(x.peer.chain) > 0 {
+		if c, r := x.byCertificate(metadataEndpoint); r == nil {
+			x.caller = c
+		}
+	}
+	if x.caller != nil {
+		m.InstanceNumber = &s.cfg.Instance
+	}
+	return m, nil
 }
 
 func (s *Server) metadataByToken(x *exchange, query []byte) (any, *refusal) {

@@ -215,15 +215,21 @@ func TestExpectationIsRefusedWithoutTheBody(t *testing.T) {
 func TestOwnPaths(t *testing.T) {
 	in := startInstance(t, instanceOptions{config: configuration(7)})
 	tok := clientToken(t, keys().device)
-	for _, tt := range []struct{ name, head, want string }{
-		{"tenant", "GET /ccm_proxy_serverauth/aadauthinfo?tenantid=" + strings.ToUpper(tenantID) + " HTTP/1.1", `{"TenantId":"` + tenantID + `","ClientAppId":"app","ResourceUri":"api://lab"}`},
-		{"metadata by certificate", "GET /CCM_PROXY_MUTUALAUTH/ServiceMetadata HTTP/1.1", `{"ServiceName":"gw.example","ConfigurationVersion":7}`},
-		{"metadata by token", "GET /CCM_Proxy_ServerAuth/ServiceMetadata HTTP/1.1\r\nAuthorization: Bearer " + tok.Raw, `{"ServiceName":"gw.example","ConfigurationVersion":7}`},
-		{"head", "HEAD /CCM_Proxy_MutualAuth/ServiceMetadata HTTP/1.1", ""},
+	good := issue(t, keys().clientCA, pki.Template{CommonName: "pc1", Client: true})
+	const everybody, proved = `{"ServiceName":"gw.example","ConfigurationVersion":7}`, `{"ServiceName":"gw.example","ConfigurationVersion":7,"InstanceNumber":0}`
+	for _, tt := range []struct {
+		name, head, want string
+		cert             tls.Certificate
+	}{
+		{"tenant", "GET /ccm_proxy_serverauth/aadauthinfo?tenantid=" + strings.ToUpper(tenantID) + " HTTP/1.1", `{"TenantId":"` + tenantID + `","ClientAppId":"app","ResourceUri":"api://lab"}`, keys().device},
+		{"metadata by certificate", "GET /CCM_PROXY_MUTUALAUTH/ServiceMetadata HTTP/1.1", proved, good},
+		{"metadata by a certificate that proves nothing", "GET /CCM_PROXY_MUTUALAUTH/ServiceMetadata HTTP/1.1", everybody, keys().device},
+		{"metadata by token", "GET /CCM_Proxy_ServerAuth/ServiceMetadata HTTP/1.1\r\nAuthorization: Bearer " + tok.Raw, proved, keys().device},
+		{"head", "HEAD /CCM_Proxy_MutualAuth/ServiceMetadata HTTP/1.1", "", good},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			method, _, _ := strings.Cut(tt.head, " ")
-			res := in.dial(clientTLS(keys().device)).send(tt.head + "\r\nHost: x\r\n\r\n").answer(method)
+			res := in.dial(clientTLS(tt.cert)).send(tt.head + "\r\nHost: x\r\n\r\n").answer(method)
 			if got := text(res); res.StatusCode != 200 || got != tt.want {
 				t.Errorf("got %s %s, want %s", res.Status, got, tt.want)
 			}

@@ -188,6 +188,17 @@ func (s *TokenSigner) CCM(id opencmg.Identity, now time.Time) (Token, error) {
 	return s.sign(c, now, CCMTokenLifetime)
 }
 
+// Analyzer makes a token for a site's own connection analyzer: a CCM token of a
+// device that nobody registered, bound to the certificate with this thumbprint.
+// It opens what a client may ask before it is registered.
+func (s *TokenSigner) Analyzer(thumbprint string, lifetime time.Duration, now time.Time) (Token, error) {
+	cnf, err := confirm(thumbprint)
+	if err != nil {
+		return Token{}, fmt.Errorf("analyzer's token: %w", err)
+	}
+	return s.sign(siteClaims{Category: categoryCCM, Type: typeCCMDevice, DeviceID: strings.ToLower(newGUID()), Confirmation: cnf}, now, lifetime)
+}
+
 func (s *TokenSigner) sign(c siteClaims, now time.Time, lifetime time.Duration) (Token, error) {
 	now = now.UTC().Truncate(time.Second)
 	t := Token{ID: newGUID(), NotBefore: now, Expires: now.Add(lifetime)}

@@ -612,3 +612,22 @@ func TestRefusedTokensAreForgotten(t *testing.T) {
 		}
 	})
 }
+
+// TestAnalyzerToken: it is bound to its key, short, and names a device only.
+func TestAnalyzerToken(t *testing.T) {
+	s, now := testSigner(t), time.Now()
+	device := must(pki.NewSelfSigned("analyzer", now))(t)
+	thumbprint := pki.Thumbprint(device.Leaf)
+	tok := must(s.Analyzer(thumbprint, 10*time.Minute, now))(t)
+	v := must(pki.NewTokenVerifier(&opencmg.PublishedConfiguration{TokenIssuers: []opencmg.TokenIssuer{s.TokenIssuer()}}, nil, nil))(t)
+	id := must(v.Verify(t.Context(), tok.Raw, thumbprint, now))(t)
+	if id.Auth != opencmg.AuthCCMToken || id.ClientID != "" || id.UserID != "" || id.DeviceID == "" {
+		t.Errorf("identity %+v", id)
+	}
+	if _, err := v.Verify(t.Context(), tok.Raw, strings.Repeat("0", 64), now); err == nil {
+		t.Error("it is good with another key")
+	}
+	if _, err := v.Verify(t.Context(), tok.Raw, thumbprint, now.Add(12*time.Minute)); err == nil {
+		t.Error("it is good for more than ten minutes")
+	}
+}

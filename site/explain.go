@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -45,8 +46,8 @@ type question struct {
 	number  int64
 	waiting map[string]bool // systems that did not answer yet
 	records []opencmg.RequestRecord
-	hops    []adminservice.AskedHop // that systems asked
-	all     chan struct{}           // closed when nobody is left to answer
+	hops    map[string][]adminservice.AskedHop // that systems asked, by system
+	all     chan struct{}                      // closed when nobody is left to answer
 }
 
 func newQuestions(now time.Time) *questions {
@@ -77,7 +78,7 @@ func (q *questions) ask(kind, correlationID string, systems []string) (*question
 	q.number++
 	a := &question{
 		SystemQuestion: adminservice.SystemQuestion{ID: newGUID(), Kind: kind, CorrelationID: correlationID},
-		number:         q.number, waiting: map[string]bool{}, all: make(chan struct{}),
+		number:         q.number, waiting: map[string]bool{}, hops: map[string][]adminservice.AskedHop{}, all: make(chan struct{}),
 	}
 	for _, id := range systems {
 		a.waiting[id] = true
@@ -140,7 +141,7 @@ func (q *questions) take(sys *system, in *adminservice.SystemAnswer) {
 	if sys.kind == adminservice.SystemConnectionPoint {
 		for _, h := range in.Asked[:min(len(in.Asked), 16*opencmg.MaxInstances)] {
 			h.Hop = opencmg.HopGateway
-			a.hops = append(a.hops, h)
+			a.hops[sys.id] = append(a.hops[sys.id], h)
 		}
 	}
 	if len(a.waiting) == 0 {
@@ -170,27 +171,30 @@ func (s *Server) getExplanation(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Retry-After", "1")
 		return opencmg.Errorf(opencmg.Unavailable, "too many requests are being explained: the site asks all of its systems each time; try again in a second")
 	}
-	e, err := s.explain(r.Context(), id)
+	e, _, err := s.explain(r.Context(), id, explainWait, nil)
 	if err != nil {
 		return err
 	}
 	return answer(w, http.StatusOK, e)
 }
 
-// explain asks every system of the site about one request.
-func (s *Server) explain(ctx context.Context, id string) (*adminservice.Explanation, error) {
-	e := &adminservice.Explanation{CorrelationID: id, Records: []opencmg.RequestRecord{}, Asked: []adminservice.AskedHop{}}
+// explain asks every system of the site about one request, and waits for answers
+// no longer than wait, and for those in silent not at all: they were found to be
+// silent a moment ago. hops are what each connection point that answered said of
+// the instances, by its ID.
+func (s *Server) explain(ctx context.Context, id string, wait time.Duration, silent map[string]bool) (e *adminservice.Explanation, hops map[string][]adminservice.AskedHop, err error) {
+	e = &adminservice.Explanation{CorrelationID: id, Records: []opencmg.RequestRecord{}, Asked: []adminservice.AskedHop{}}
 	points, err := readAll[pointRecord](ctx, s.db, kindPoint)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	roles, err := readAll[roleRecord](ctx, s.db, kindRole)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	gateways, err := readAll[gatewayRecord](ctx, s.db, kindGateway)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	type asked struct {
 		id   string
@@ -209,24 +213,24 @@ func (s *Server) explain(ctx context.Context, id string) (*adminservice.Explanat
 	now := s.cfg.Now()
 	var live []string
 	for i := range systems {
-		if _, systems[i].last = s.live.system(systems[i].id); now.Sub(systems[i].last) <= stale {
+		if _, systems[i].last = s.live.system(systems[i].id); now.Sub(systems[i].last) <= stale && !silent[systems[i].id] {
 			live = append(live, systems[i].id)
 		}
 	}
 	a, err := s.questions.ask(adminservice.QuestionExplain, id, live)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	patience := time.NewTimer(explainWait)
+	patience := time.NewTimer(wait)
 	defer patience.Stop()
 	select {
 	case <-a.all:
 	case <-patience.C:
 	case <-ctx.Done():
 	}
-	silent := s.questions.settle(a)
+	late := s.questions.settle(a)
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, sys := range systems {
 		switch {
@@ -234,17 +238,17 @@ func (s *Server) explain(ctx context.Context, id string) (*adminservice.Explanat
 			sys.hop.Problem = "it has not reported since the site started: is its service running, and can it reach the site?"
 		case now.Sub(sys.last) > stale:
 			sys.hop.Problem = fmt.Sprintf("it reported last at %s: is its service running, and can it reach the site?", sys.last.UTC().Format(time.RFC3339))
-		case silent[sys.id]:
-			sys.hop.Problem = fmt.Sprintf("it did not answer within %v: its service is not running or is of a version that can not answer", explainWait)
+		case late[sys.id] || silent[sys.id]:
+			sys.hop.Problem = fmt.Sprintf("it did not answer within %v: its service is not running or is of a version that can not answer", wait)
 		default:
 			sys.hop.Answered = true
 		}
 		e.Asked = append(e.Asked, sys.hop)
 	}
-	e.Asked = append(e.Asked, instancesAsked(gateways, a.hops)...)
+	e.Asked = append(e.Asked, instancesAsked(gateways, slices.Concat(slices.Collect(maps.Values(a.hops))...))...)
 	e.Records = append(e.Records, a.records...)
 	sortPath(e)
-	return e, nil
+	return e, a.hops, nil
 }
 
 // instancesAsked says of every instance whether it answered. Several connection

@@ -319,6 +319,9 @@ func endGateway(tx *sitedb.Tx, r *run, f failure, now time.Time) error {
 				return err
 			}
 		}
+		if err := forgetAnalyses(tx, g.ID, 0); err != nil {
+			return err
+		}
 		return tx.Delete(kindGateway, g.ID, 0)
 	case r.op.Kind == opStop:
 		g.Value.State = adminservice.StateStopped

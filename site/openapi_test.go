@@ -44,6 +44,7 @@ var (
 		adminservice.SiteRole{}, adminservice.SiteRoleChange{}, adminservice.CmdletCall{},
 		adminservice.ClientSettingsChange{}, adminservice.BoundaryGroup{}, adminservice.BoundaryGroupChange{},
 		adminservice.ChecklistRequest{}, adminservice.FeatureChange{},
+		adminservice.NewAnalysis{},
 	}
 	pageTypes = []any{
 		adminservice.Account{}, adminservice.Tenant{}, adminservice.Application{}, adminservice.AzureService{}, adminservice.TrustedCertificate{},
@@ -53,6 +54,7 @@ var (
 		adminservice.ClientSettings{}, adminservice.BoundaryGroup{},
 		adminservice.LogFile{},
 		adminservice.ChecklistItem{}, opencmg.ProbeTarget{}, adminservice.FirewallRule{}, adminservice.Feature{},
+		adminservice.Analysis{},
 	}
 	otherTypes = []any{
 		adminservice.Site{}, adminservice.CertificateReport{}, adminservice.ProblemError{},

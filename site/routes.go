@@ -92,6 +92,9 @@ func (s *Server) routeTable() []route {
 		{"POST", "Gateways/{id}/upgrade", infrastructure, s.gatewayAction(opUpgrade)},
 		{"POST", "Gateways/{id}/convert", infrastructure, s.gatewayAction(opConvert)},
 		{"POST", "Gateways/{id}/retry", infrastructure, s.retryGateway},
+		{"POST", "Gateways/{id}/analyze", operations, s.startAnalysis},
+		{"GET", "Gateways/{id}/analyses", anybody, s.listAnalyses},
+		{"GET", "Analyses/{id}", anybody, s.getAnalysis},
 		{"DELETE", "Gateways/{id}", infrastructure, s.deleteGateway},
 
 		{"GET", "ConnectionPoints", anybody, list(s, kindPoint, s.point)},

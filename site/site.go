@@ -68,6 +68,10 @@ type Config struct {
 	// Probe looks at the network from the site server; see package
 	// internal/probe. nil looks at nothing.
 	Probe func(context.Context, []opencmg.ProbeTarget) opencmg.ProbeReport
+	// GatewayTransport is the way to gateways for the connection analyzer, which
+	// comes from outside as a client does: its proxy, dialler and roots. nil
+	// goes straight, with the system's roots.
+	GatewayTransport *http.Transport
 	// Notify sends alerts on, for example by SMTP or to a web hook.
 	Notify []func(context.Context, adminservice.Alert) error
 	// OnStep, when set, is called after a step was recorded and before it is
@@ -119,6 +123,7 @@ type Server struct {
 	live      *live // what site systems reported
 	kept      *keptLogs
 	questions *questions
+	analyses  *analyses
 	manager   *manager
 	publisher *publisher
 	duties    []*duty
@@ -154,7 +159,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	cfg.Poll = cmp.Or(cfg.Poll, 5*time.Second)
 	cfg.Watch = cmp.Or(cfg.Watch, time.Minute)
-	s := &Server{cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)), live: newLive(cfg.Now()), questions: newQuestions(cfg.Now()), kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}}}
+	s := &Server{cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)), live: newLive(cfg.Now()), questions: newQuestions(cfg.Now()), analyses: newAnalyses(), kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}}}
 	s.jwks = pki.NewJWKSCache(pki.JWKSConfig{HTTP: cfg.HTTP, Log: s.log})
 	token := newSecret()
 	var err error
@@ -207,6 +212,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	g.Go(func() error { return s.jwks.Run(ctx) })
 	g.Go(func() error { return s.publisher.run(ctx) })
 	g.Go(func() error { return s.manager.run(ctx) })
+	g.Go(func() error { return s.runAnalyses(ctx) })
 	g.Go(func() error { return s.watch(ctx) })
 	g.Go(func() error {
 		err := server.ServeTLS(ln, "", "")

@@ -29,6 +29,7 @@ const (
 	kindBoundaryGroup  = "boundary-group"
 	kindPublished      = "published"    // by gateway: signed published configuration
 	kindDiscovery      = "discovery"    // by Azure service and kind: where it goes on
+	kindAnalysis       = "analysis"     // of a gateway by the connection analyzer
 	kindMappings       = "url-mappings" // by connection point: signed
 	kindFeature        = "feature"
 )

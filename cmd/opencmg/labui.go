@@ -213,8 +213,9 @@ func (ui *labUI) whatNext(l *lab, r *labReport) {
 	if len(r.Refusals) > 0 {
 		refused = r.Refusals[0].CorrelationID
 	}
+	profile := ""
 	if !l.temporary { // commands find the lab only where they look for it
-		refused += " --profile " + l.path("site", admincli.SiteProfileFile)
+		profile = " --profile " + l.path("site", admincli.SiteProfileFile)
 	}
 	w := ui.e.stdout
 	fmt.Fprint(w, "\nWhere everything listens\n\n")
@@ -233,6 +234,8 @@ What to try next
   and see the way of that request (its X-Correlation-ID), or why the revoked
   certificate above was refused:
     %[7]s explain %[8]s
+  Look whether everything between a client and the management point is well:
+    %[7]s analyze %[12]s
   Administer the site, as the lab did for the five parts:
     sed 's/^/Authorization: Bearer /' %[9]s | \
       curl --cacert %[10]s -H @- "%[11]sGateways"
@@ -242,8 +245,8 @@ What to try next
   For programs: %[6]s
 
 Ctrl-C ends the lab and removes what it made.
-`, l.info.CAFile, l.info.SpareClient.CertFile, l.info.SpareClient.KeyFile, l.info.MutualAuthBase, l.info.LogDir, l.path(labInfoFile), programName(), refused,
-		l.info.AdminService.TokenFile, l.info.AdminService.CAFile, l.info.AdminService.URL+adminservice.BasePath)
+`, l.info.CAFile, l.info.SpareClient.CertFile, l.info.SpareClient.KeyFile, l.info.MutualAuthBase, l.info.LogDir, l.path(labInfoFile), programName(), refused+profile,
+		l.info.AdminService.TokenFile, l.info.AdminService.CAFile, l.info.AdminService.URL+adminservice.BasePath, labGateway+profile)
 }
 
 // programName is what to type to run this program again.

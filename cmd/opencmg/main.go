@@ -84,6 +84,7 @@ func commands() []command {
 		{words: "firewall-sheet", args: "[--gateway NAME] [--output table|csv|markdown|json]", summary: "print the hosts, ports and directions of this deployment", run: admin(admincli.FirewallSheet)},
 		{words: "feature", args: "[ID on|off]", summary: "list the optional features of the site, or switch one", run: admin(admincli.Feature)},
 		{words: "providers register", args: "--subscription ID", summary: "register the resource providers that a gateway needs", run: admin(admincli.RegisterProviders)},
+		{words: "analyze", args: "GATEWAY [--sign-in token|client-certificate|entra-user]", summary: "look at everything between a client and the roles behind a gateway", run: admin(admincli.Analyze)},
 		{words: "version", summary: "print the version", run: runVersion},
 		{words: "__complete", args: "WORD ...", summary: "list what may follow, for completion scripts", run: complete, hidden: true},
 		{words: "lab-cloud serve", args: "--config FILE", summary: "run the lab's stand-in for Microsoft Entra ID", run: serveLabCloud, hidden: true},

@@ -254,8 +254,10 @@ func serveSite(ctx context.Context, e *env, args []string) error {
 	poll := time.Duration(c.Poll) * time.Millisecond
 	clouds := &clouds{http: httpClient, log: log, poll: poll}
 	registry := newRegistry()
+	outside, _ := httpClient.Transport.(*http.Transport)
 	s, err := site.New(ctx, site.Config{
-		DB: db, Site: firstSite(ctx, db, c.Site), URL: c.URL, Addresses: c.Addresses, Environments: c.Environments,
+		GatewayTransport: outside,
+		DB:               db, Site: firstSite(ctx, db, c.Site), URL: c.URL, Addresses: c.Addresses, Environments: c.Environments,
 		HTTP: httpClient, Cloud: clouds.cloud, Directory: clouds.directory, Program: program, Poll: poll, OnStep: onSiteStep,
 		Bootstrap: site.Bootstrap{Proxy: c.Outbound.Proxy, CAPEM: caPEM, ConnectTo: c.Outbound.ConnectTo, ConnectOnly: c.Outbound.ConnectOnly},
 		Probe:     look.Look, Notify: notify, Log: log, Logs: logs, Configuration: redact.Text(shown), Registry: registry, Version: version(),

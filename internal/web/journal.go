@@ -48,7 +48,7 @@ type JournalConfig struct {
 }
 
 // A Journal keeps records on disk for a day, in segments that are only appended
-// to (segment.go). Adding one copies it into a bounded buffer and never waits for
+// to (segment.go, segments.go). Adding one copies it into a bounded buffer and never waits for
 // the disk: what the disk does not take is dropped and counted, refusals and
 // failures last. A restart goes on where the last process ended.
 type Journal struct {

@@ -1,0 +1,133 @@
+package admincli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
+)
+
+// Analyze runs the connection analyzer of the site. It fails when a row did.
+func Analyze(ctx context.Context, e *Env, args []string) error {
+	var c connection
+	var output, certFile, keyFile, tokenFile string
+	var in adminservice.NewAnalysis
+	ways := []string{outputTable, outputJSON}
+	fs := e.newFlags("analyze GATEWAY [flags]", "Look at everything between a client and the roles behind a gateway: its state,\nname, certificate, configuration, sign-in, tunnels and roles, for each instance.\nThe exit code is 0 when all is good and 1 when a check failed.")
+	c.register(fs)
+	registerOutput(fs, &output, ways...)
+	fs.StringVar(&in.SignIn, "sign-in", adminservice.AnalyzeToken, "how to sign in to the gateway: `token` of the site's own, client-certificate or entra-user")
+	fs.StringVar(&certFile, "client-cert-file", "", "`file` with the client certificate and its chain, for --sign-in client-certificate")
+	fs.StringVar(&keyFile, "client-key-file", "", "`file` with its key")
+	fs.StringVar(&tokenFile, "entra-token-file", "", "`file` with a user's access token for the site's server application, for --sign-in entra-user")
+	rest, err := parse(fs, args, 1, 1)
+	if err != nil {
+		return err
+	}
+	way, err := outputWay(output, e.Stdout, ways...)
+	if err != nil {
+		return err
+	}
+	switch in.SignIn {
+	case adminservice.AnalyzeToken:
+	case adminservice.AnalyzeCertificate:
+		if certFile == "" || keyFile == "" {
+			return usagef("analyze: --sign-in %s needs --client-cert-file and --client-key-file", in.SignIn)
+		}
+	case adminservice.AnalyzeEntraUser:
+		if tokenFile == "" {
+			return usagef("analyze: --sign-in %s needs --entra-token-file", in.SignIn)
+		}
+	default:
+		return usagef("analyze: --sign-in %s: must be %s, %s or %s", in.SignIn, adminservice.AnalyzeToken, adminservice.AnalyzeCertificate, adminservice.AnalyzeEntraUser)
+	}
+	for _, f := range []struct {
+		to         *string
+		flag, path string
+	}{{&in.Certificate, "client-cert-file", certFile}, {&in.Key, "client-key-file", keyFile}, {&in.EntraToken, "entra-token-file", tokenFile}} {
+		if f.path == "" {
+			continue
+		}
+		b, err := os.ReadFile(f.path)
+		if err != nil {
+			return fmt.Errorf("--%s: %w", f.flag, err)
+		}
+		*f.to = strings.TrimSpace(string(b))
+	}
+	client, err := c.client(e)
+	if err != nil {
+		return err
+	}
+	var a adminservice.Analysis
+	if err := client.Do(ctx, http.MethodPost, "Gateways/"+url.PathEscape(rest[0])+"/analyze", in, &a); err != nil {
+		return err
+	}
+	shown := 0
+	for {
+		if a, err = adminservice.Get[adminservice.Analysis](ctx, client, fmt.Sprintf("Analyses/%s?wait=20&after=%d", url.PathEscape(a.ID), shown)); err != nil {
+			return err
+		}
+		for _, r := range a.Rows[min(shown, len(a.Rows)):] {
+			fmt.Fprintf(e.Stderr, "%-4s  %s\n", r.State, rowName(a.Gateway, r))
+		}
+		shown = len(a.Rows)
+		if a.State != adminservice.AnalysisRunning {
+			break
+		}
+	}
+	if way == outputJSON {
+		err = printJSON(e.Stdout, a)
+	} else {
+		err = printAnalysis(e.Stdout, a)
+	}
+	if err == nil && a.Failed > 0 {
+		return ErrReported
+	}
+	return err
+}
+
+func rowName(gateway string, r adminservice.AnalysisRow) string {
+	if r.Instance == nil {
+		return r.Name
+	}
+	return r.Name + " (" + gateway + "/" + strconv.Itoa(*r.Instance) + ")"
+}
+
+// printAnalysis prints a table, and below it what is known about each row that is
+// not good.
+func printAnalysis(w io.Writer, a adminservice.Analysis) error {
+	var rows [][]string
+	for _, r := range a.Rows {
+		answer := ""
+		if r.HTTPStatus != 0 {
+			answer = strconv.Itoa(r.HTTPStatus) + " " + r.Reason
+		}
+		instance := ""
+		if r.Instance != nil {
+			instance = a.Gateway + "/" + strconv.Itoa(*r.Instance)
+		}
+		rows = append(rows, []string{string(r.State), r.Name, instance, r.RoleName, answer})
+	}
+	if err := printTable(w, []string{"state", "check", "instance", "role", "answer"}, rows); err != nil {
+		return err
+	}
+	for _, r := range a.Rows {
+		if r.State == opencmg.CheckPass {
+			continue
+		}
+		fmt.Fprintf(w, "\n%s  %s\n", r.State, rowName(a.Gateway, r))
+		for _, f := range []struct{ name, value string }{{"found", r.Evidence}, {"do next", r.NextStep}, {"request", r.CorrelationID}} {
+			if f.value != "" {
+				fmt.Fprintf(w, "      %-8s %s\n", f.name, f.value)
+			}
+		}
+	}
+	return nil
+}
