@@ -14,7 +14,6 @@ import (
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/ccm"
-	"github.com/opencmg/opencmg/internal/web"
 	"github.com/opencmg/opencmg/pki"
 )
 
@@ -28,6 +27,9 @@ const (
 	// one address are met.
 	triesPerInstance = 12
 	meetTime         = 30 * time.Second
+	// triesUnmet bounds the connections that fail before any succeeded: one
+	// may have been led to an instance that just died.
+	triesUnmet = 3
 	// configurationSettles is how long an instance may take for a new version.
 	configurationSettles = 5 * time.Second
 	// maxWhys bounds the failing rows that are explained, whyWait each.
@@ -43,12 +45,19 @@ type analyzer struct {
 	emit    func(adminservice.AnalysisRow)
 	visits  []*visit // one for each instance that was met, in their order
 	numbers []int    // of the instances that there are
+	bad     []badHost
 	failed  []string // names of rows
 	rows    int
 	silent  map[string]bool // connection points that did not answer, by ID
 
 	mu   sync.Mutex // guards whys
 	whys int
+}
+
+// A badHost is a host of a self-hosted gateway whose certificate is not good.
+type badHost struct {
+	number int
+	why    string
 }
 
 // analyze looks at everything between a client and the roles, and calls emit with
@@ -123,63 +132,86 @@ func (a *analyzer) state() {
 	}
 }
 
-// meet connects until every instance was met, and returns the first connection.
+// meet connects until every instance was met, and returns the connection that
+// tells most: the first that was signed in, else one that was answered at all.
 func (a *analyzer) meet(ctx context.Context) *visit {
 	ctx, cancel := context.WithTimeout(ctx, meetTime)
 	defer cancel()
 	v := &a.g.Value
-	var addresses []string // of hosts that are not behind one address
+	type target struct {
+		number  int
+		address string
+	}
+	var hosts []target // that are not behind one address
 	for _, m := range v.Machines {
 		if m.Address != "" {
-			addresses = append(addresses, net.JoinHostPort(m.Address, strconv.Itoa(cmp.Or(m.HTTPSPort, 443))))
+			hosts = append(hosts, target{m.Number, net.JoinHostPort(m.Address, strconv.Itoa(cmp.Or(m.HTTPSPort, 443)))})
 		}
 	}
 	tries := max(1, triesPerInstance*len(a.numbers))
-	if len(addresses) > 0 {
-		tries = len(addresses)
+	if len(hosts) > 0 {
+		tries = len(hosts)
 	}
-	var first *visit
-	for i := 0; i < tries && len(a.visits) < max(1, len(a.numbers)) && ctx.Err() == nil; i++ {
-		address := ""
-		if len(addresses) > 0 {
-			address = addresses[i]
+	var best *visit
+	for i := 0; i < tries && len(a.visits) < max(1, len(a.numbers)); i++ {
+		to := target{number: -1}
+		if len(hosts) > 0 {
+			to = hosts[i]
 		}
-		next := a.s.newVisit(a.sign, v.ServiceName, address)
+		next := a.s.newVisit(a.sign, v.ServiceName, to.address)
 		next.call(ctx)
-		if first == nil {
-			first = next
-			a.reach(first)
+		if best == nil || next.better(best) {
+			best = next
 		}
-		known := slices.ContainsFunc(a.visits, func(o *visit) bool { return o.instance == next.instance })
-		if next.metadata.ok() && !known {
+		if len(hosts) > 0 {
+			a.reach(next, to.number)
+			if why, is := next.untrusted(); is {
+				a.bad = append(a.bad, badHost{to.number, why})
+			}
+		}
+		if next.metadata.ok() && !slices.ContainsFunc(a.visits, func(o *visit) bool { return o.instance == next.instance }) {
 			a.visits = append(a.visits, next)
 		} else {
 			next.close()
 		}
-		if next == first && !first.metadata.ok() && len(addresses) == 0 || next.metadata.ok() && next.instance < 0 {
-			break // no other connection would fare better, or tell more
+		answered := next.metadata.status != 0
+		switch {
+		case ctx.Err() != nil:
+			i = tries
+		case len(hosts) > 0:
+		case len(a.visits) == 0 && (answered || i+1 == triesUnmet), answered && next.instance < 0:
+			i = tries // no other connection would fare better, or tell more
 		}
 	}
+	if len(hosts) == 0 {
+		a.reach(best, -1)
+	}
 	slices.SortFunc(a.visits, func(x, y *visit) int { return x.instance - y.instance })
-	return first
+	return best
 }
 
-// reach says whether the service name leads to a server.
-func (a *analyzer) reach(v *visit) {
+// reach says whether the service name, or the host of an instance, leads to a
+// server.
+func (a *analyzer) reach(v *visit, n int) {
 	name := "The service name resolves and answers"
 	if why, is := v.unreachable(); is {
-		a.row("resolve", name, opencmg.CheckFail, a.g.Value.ServiceName+": "+why,
-			"make "+a.g.Value.ServiceName+" an alias (CNAME) of "+cmp.Or(a.g.Value.DeploymentName, "the gateway's hosts")+" in public DNS, and let this site server reach port 443 there (outbound.proxy or outbound.connectTo if there is another way)")
+		a.add(a.at(rowOf("resolve", name, opencmg.CheckFail, a.g.Value.ServiceName+": "+why,
+			"make "+a.g.Value.ServiceName+" an alias (CNAME) of "+cmp.Or(a.g.Value.DeploymentName, "the gateway's hosts")+" in public DNS, and let this site server reach port 443 there (outbound.proxy or outbound.connectTo if there is another way)"), n))
 		return
 	}
-	a.row("resolve", name, opencmg.CheckPass, a.g.Value.ServiceName+" answers on port 443", "")
+	a.add(a.at(rowOf("resolve", name, opencmg.CheckPass, a.g.Value.ServiceName+" accepts connections", ""), n))
 }
 
 // certificates says whether clients can trust what the instances present.
 func (a *analyzer) certificates(first *visit) {
 	const name = "The server certificate is good"
-	if why, is := first.untrusted(); is {
-		a.row("certificate", name, opencmg.CheckFail, why, "give the gateway a server certificate for "+a.g.Value.ServiceName+" whose issuer clients trust, with its whole chain")
+	if why, is := first.untrusted(); is && len(a.bad) == 0 {
+		a.bad = []badHost{{-1, why}}
+	}
+	for _, b := range a.bad {
+		a.add(a.at(rowOf("certificate", name, opencmg.CheckFail, b.why, "give the gateway a server certificate for "+a.g.Value.ServiceName+" whose issuer clients and this site server trust (outbound.caFile), with its whole chain"), b.number))
+	}
+	if len(a.bad) > 0 && len(a.visits) == 0 {
 		return
 	}
 	if first.cert == nil {
@@ -329,73 +361,6 @@ func (a *analyzer) anyRole(ctx context.Context) *record[roleRecord] {
 		}
 	}
 	return nil
-}
-
-// tunnels asks every connection point of the gateway what it knows about the
-// first request. Whoever answers is alive, and says which instances it reached.
-func (a *analyzer) tunnels(ctx context.Context, first *visit) {
-	points, err := readAll[pointRecord](ctx, a.s.db, kindPoint)
-	if err != nil {
-		a.row("tunnel", "Connection points hold tunnels", opencmg.CheckTodo, "not examined: "+err.Error(), "analyze again")
-		return
-	}
-	points = slices.DeleteFunc(points, func(p *record[pointRecord]) bool { return p.Value.GatewayID != a.g.ID })
-	if len(points) == 0 {
-		a.row("tunnel", "Connection points hold tunnels", opencmg.CheckFail, "no connection point serves this gateway", "let a host join as a connection point, and link it to the gateway")
-		return
-	}
-	id := first.metadata.id
-	if id == "" {
-		id = web.NewCorrelationID()
-	}
-	e, hops, err := a.s.explain(ctx, id, explainWait, nil)
-	for _, p := range points {
-		silent := "the site asks its systems too much now"
-		if err == nil {
-			i := slices.IndexFunc(e.Asked, func(h adminservice.AskedHop) bool {
-				return h.Hop == opencmg.HopConnectionPoint && h.Where == p.Name
-			})
-			silent = ""
-			if i >= 0 && !e.Asked[i].Answered {
-				silent = e.Asked[i].Problem
-				a.silent[p.ID] = true
-			}
-		}
-		for _, n := range a.numbers {
-			a.add(a.at(a.tunnel(p, n, silent, hops[p.ID]), n))
-		}
-	}
-}
-
-func (a *analyzer) tunnel(p *record[pointRecord], n int, silent string, hops []adminservice.AskedHop) adminservice.AnalysisRow {
-	name := "Connection point " + p.Name + " holds a tunnel to " + a.where(n)
-	if silent != "" {
-		return rowOf("tunnel", name, opencmg.CheckFail, silent, "start the service on "+p.Name+", and see that the host reaches the site server")
-	}
-	status, evidence := opencmg.TunnelStatus{LastError: "it does not know the instance"}, ""
-	if report, _ := a.s.live.system(p.ID); report != nil && report.ConnectionPoint != nil {
-		for _, t := range report.ConnectionPoint.Tunnels {
-			if t.Gateway == a.g.Value.Prefix && t.Instance == n {
-				status = t
-			}
-		}
-	}
-	if status.Connected {
-		evidence = fmt.Sprintf("%s, %d connections", status.Transport, status.Connections)
-	}
-	where := a.g.Value.Prefix + "/" + strconv.Itoa(n)
-	for _, h := range hops {
-		if h.Where == where && h.Answered {
-			return rowOf("tunnel", name, opencmg.CheckPass, evidence, "")
-		}
-		if h.Where == where && h.Problem != "" {
-			status.LastError = h.Problem
-		}
-	}
-	if status.Connected { // to an instance that is too old to answer
-		return rowOf("tunnel", name, opencmg.CheckWarn, evidence+"; the instance did not answer: "+status.LastError, "upgrade the gateway if its program is older than the site's, else analyze again")
-	}
-	return rowOf("tunnel", name, opencmg.CheckFail, status.LastError, "let "+p.Name+" reach the gateway's port 443 or its tunnel port, by its proxy if there is one")
 }
 
 func sleepFor(ctx context.Context, d time.Duration) bool {

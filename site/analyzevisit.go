@@ -172,6 +172,22 @@ func (s *Server) newVisit(sign *analysisSignIn, serviceName, address string) *vi
 	return v
 }
 
+// better reports whether the visit tells more than another.
+func (v *visit) better(o *visit) bool {
+	rank := func(v *visit) int {
+		switch {
+		case v.metadata.ok():
+			return 3
+		case v.metadata.status != 0:
+			return 2
+		case v.cert != nil:
+			return 1
+		}
+		return 0
+	}
+	return rank(v) > rank(o)
+}
+
 func (v *visit) close() { v.http.CloseIdleConnections() }
 
 // do sends one request. bearer is empty for one by certificate.
