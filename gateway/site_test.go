@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -148,6 +149,7 @@ type testInstance struct {
 	logs     *logBuffer
 	cert     func(*tls.Certificate) // swaps the server certificate
 	registry *prometheus.Registry
+	outside  atomic.Pointer[opencmg.ProbeReport] // what it finds there
 }
 
 type instanceOptions struct {
@@ -201,7 +203,7 @@ func startInstance(t testing.TB, o instanceOptions) *testInstance {
 		},
 		StateDir: in.stateDir, DrainTimeout: 3 * time.Second, TunnelWait: cmp.Or(o.tunnelWait, -1), Registry: in.registry,
 		Log:     slog.New(slog.NewTextHandler(in.logs, &slog.HandlerOptions{Level: level})),
-		Version: "test 1", Logs: o.logs, DrainSettle: o.drainSettle,
+		Version: "test 1", Logs: o.logs, DrainSettle: o.drainSettle, Outside: in.outside.Load,
 	})
 	if err != nil {
 		t.Fatal(err)

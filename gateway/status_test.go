@@ -101,6 +101,15 @@ func TestInstanceStatus(t *testing.T) {
 		t.Errorf("refused: %v", st.Refused)
 	}
 
+	// What it found outside goes along; without a look there is nothing.
+	if st.Outside != nil {
+		t.Errorf("outside: %+v", st.Outside)
+	}
+	in.outside.Store(&opencmg.ProbeReport{Proxy: "proxy.example:8080", Probes: []opencmg.Probe{{OK: true}}})
+	if _, after := p.status(); after.Outside == nil || after.Outside.Proxy != "proxy.example:8080" || len(after.Outside.Probes) != 1 {
+		t.Errorf("outside: %+v", after.Outside)
+	}
+
 	// A summary line in the log takes nothing away, and a new server
 	// certificate shows.
 	in.s.Summarize()

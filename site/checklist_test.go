@@ -61,12 +61,11 @@ func inspected(p *opencmg.Probe) {
 // site systems.
 type setUp struct {
 	*rig
-	net   *network
-	cp    *point
-	mp    *point
-	g     adminservice.Gateway
-	mpID  string // of its role
-	saved map[string]adminservice.ChecklistItem
+	net  *network
+	cp   *point
+	mp   *point
+	g    adminservice.Gateway
+	mpID string // of its role
 }
 
 func newNetwork(r *rig) *network {
@@ -464,6 +463,16 @@ func TestChecklistItemByItem(t *testing.T) {
 				}
 			}
 		})
+	}
+	// A connection point that finds too much is cut short: three hosts of the
+	// site server, and 64 findings of which one is a name.
+	s.report(func(r *adminservice.SiteSystemReport) {
+		for range 200 {
+			r.Probes.Probes = append(r.Probes.Probes, opencmg.Probe{ProbeTarget: opencmg.ProbeTarget{Kind: opencmg.ProbeHost, Host: "x", Port: 1}, OK: true})
+		}
+	})
+	if i := itemOf(t, s.checklist(""), "tls-inspection"); !strings.Contains(i.Evidence, "none of 66 connections") {
+		t.Errorf("%+v", i)
 	}
 	if fmt.Sprint(covered) != fmt.Sprint(site.ChecklistIDs()) {
 		t.Errorf("items that are spoiled here: %v", covered)

@@ -108,3 +108,10 @@ func (s *Server) listProbeTargets(w http.ResponseWriter, r *http.Request) error 
 	}
 	return answerList(w, r, list)
 }
+
+// bound keeps a report of what was found to its documented size; nil is fine.
+func bound(r *opencmg.ProbeReport) {
+	if r != nil {
+		r.Probes = r.Probes[:min(len(r.Probes), opencmg.MaxProbes)]
+	}
+}

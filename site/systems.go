@@ -270,6 +270,10 @@ func (s *Server) takeReport(w http.ResponseWriter, r *http.Request, sys *system)
 	if in.Kind != sys.kind {
 		return opencmg.Errorf(opencmg.Invalid, "the report is of a %s, and %s is a %s", in.Kind, sys.name, sys.kind)
 	}
+	bound(in.Probes)
+	for i := range in.Instances {
+		bound(in.Instances[i].Outside)
+	}
 	if err := s.countTraffic(r.Context(), sys, s.live.put(sys.id, in, s.cfg.Now())); err != nil {
 		return err
 	}

@@ -239,6 +239,9 @@ What to try next
   Administer the site, as the lab did for the five parts:
     sed 's/^/Authorization: Bearer /' %[9]s | \
       curl --cacert %[10]s -H @- "%[11]sGateways"
+  See that nothing of the set-up is missing, and what firewalls let through:
+    %[7]s checklist
+    %[7]s firewall-sheet
   Kill any process; it comes back, and no client notices:
     kill -9 PID
   Logs in CMTrace format: %[5]s

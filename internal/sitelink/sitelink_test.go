@@ -302,6 +302,27 @@ func TestReports(t *testing.T) {
 	}
 }
 
+// TestFactsWithoutTime: a look that found the same is no news.
+func TestFactsWithoutTime(t *testing.T) {
+	report := func(at time.Time, ok bool) *adminservice.SiteSystemReport {
+		found := func() *opencmg.ProbeReport {
+			return &opencmg.ProbeReport{Time: at, Probes: []opencmg.Probe{{OK: ok}}}
+		}
+		return &adminservice.SiteSystemReport{Probes: found(), Instances: []opencmg.InstanceStatus{{Outside: found()}}}
+	}
+	first := report(time.Unix(1, 0), true)
+	was := sitelink.FactsOf(first)
+	if !bytes.Equal(was, sitelink.FactsOf(report(time.Unix(2, 0), true))) {
+		t.Error("another time is news")
+	}
+	if bytes.Equal(was, sitelink.FactsOf(report(time.Unix(1, 0), false))) {
+		t.Error("another finding is no news")
+	}
+	if first.Probes.Time.IsZero() || first.Instances[0].Outside.Time.IsZero() {
+		t.Error("the report itself was changed")
+	}
+}
+
 func TestRenewal(t *testing.T) {
 	r := newRig(t)
 	used := make(chan tls.Certificate, 10)

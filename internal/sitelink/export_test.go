@@ -1,0 +1,4 @@
+package sitelink
+
+// FactsOf is what of a report makes it go out at once.
+var FactsOf = factsOf
