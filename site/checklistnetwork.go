@@ -294,7 +294,7 @@ func (c *checklist) outside(st *opencmg.InstanceStatus) verdict {
 
 // waysIn are, for each instance, the ways to its tunnels that were found to
 // work, and why others do not.
-func (c *checklist) waysIn(machines []machineRecord) (good map[int][]string, bad map[int][]string) {
+func (c *checklist) waysIn() (good, bad map[int][]string) {
 	good, bad = map[int][]string{}, map[int][]string{}
 	for _, p := range c.linkedPoints() {
 		r, at := c.s.live.system(p.ID)
@@ -329,7 +329,7 @@ func (c *checklist) outwardPorts() verdict {
 	if !c.existing || len(c.g.Machines) == 0 {
 		return todo("create the gateway; the firewall sheet says what will be needed", "opencmg firewall-sheet", "there is no instance to reach yet")
 	}
-	good, bad := c.waysIn(c.g.Machines)
+	good, bad := c.waysIn()
 	if len(good)+len(bad) == 0 {
 		return todo("look from the host that is to be the connection point", fromHereCommand, "no connection point has looked yet")
 	}
