@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
@@ -26,7 +28,10 @@ func shell(t *testing.T, info labInfo, script string) string {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	c := exec.CommandContext(t.Context(), "sh", "-c", ". "+info.SetUp.EnvFile+"\n"+script)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, "sh", "-c", ". "+info.SetUp.EnvFile+"\n"+script)
+	c.WaitDelay = 5 * time.Second // what it left running does not hold the test up
 	c.Dir, c.Stdout, c.Stderr = dir, &out, &out
 	c.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
 	if err := c.Run(); err != nil {

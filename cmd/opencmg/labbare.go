@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -55,6 +56,8 @@ type labSetUp struct {
 	ServiceCert      string           `json:"serviceCert"` // PFX
 	PasswordFile     string           `json:"passwordFile"`
 	ServiceName      string           `json:"serviceName"`
+	ServerCert       string           `json:"serverCert"` // the same for a self-hosted gateway, PEM
+	ServerKey        string           `json:"serverKey"`
 	RootCA           string           `json:"rootCa"`
 	IntermediateCA   string           `json:"intermediateCa"`
 	SignInClientID   string           `json:"signInClientId"` // an app that may register others
@@ -63,6 +66,14 @@ type labSetUp struct {
 	// ConnectTo leads from the gateway's public name to where it is on this
 	// machine; a connection point needs it.
 	ConnectTo []string `json:"connectTo"`
+	// HostHTTPS and HostTunnel are free ports of this machine for a host of a
+	// self-hosted gateway.
+	HostHTTPS  string `json:"hostHttps"`
+	HostTunnel string `json:"hostTunnel"`
+	// TokenSigningCert is of a site that exists already, and Issuer what its
+	// tokens say.
+	TokenSigningCert   string `json:"tokenSigningCert"`
+	TokenSigningIssuer string `json:"tokenSigningIssuer"`
 	// EnvFile sets all of it as variables of a shell.
 	EnvFile string `json:"envFile"`
 }
@@ -126,6 +137,9 @@ func (l *lab) describeBare() error {
 		RootCA: l.path("pki", "client-root.pem"), IntermediateCA: l.path("pki", "client-issuing.pem"), SignInClientID: labDeployer, Registered: l.registered,
 		ConnectTo: l.gatewayRules(),
 	}
+	if err := l.existingSite(&s, time.Now()); err != nil {
+		return err
+	}
 	var err error
 	for _, f := range []struct {
 		to         *string
@@ -150,6 +164,34 @@ func (l *lab) describeBare() error {
 	return l.saveInfo()
 }
 
+// existingSite makes what belongs to a site that exists already, and to hosts of
+// one's own in front of it.
+func (l *lab) existingSite(s *labSetUp, now time.Time) error {
+	for _, to := range []*string{&s.HostHTTPS, &s.HostTunnel} {
+		addr, err := l.ports.pick()
+		if err != nil {
+			return err
+		}
+		if _, *to, err = net.SplitHostPort(addr); err != nil {
+			return err
+		}
+	}
+	server, err := l.publicCA.IssueKeyPair(pki.Template{CommonName: labServiceName, DNSNames: []string{labServiceName}, Server: true, Key: pki.RSA2048}, now)
+	if err != nil {
+		return err
+	}
+	s.ServerCert, s.ServerKey = l.path("set-up", "server.pem"), l.path("set-up", "server.key")
+	if err := pki.SaveKeyPair(s.ServerCert, s.ServerKey, server); err != nil {
+		return err
+	}
+	keys, err := openSiteKeys(l.path("state", "existing-site"), "EXA", now)
+	if err != nil {
+		return err
+	}
+	s.TokenSigningCert, s.TokenSigningIssuer = l.path("set-up", "existing-token-signing.pem"), pki.SiteIssuer(keys.hierarchy)
+	return pki.WriteFile(s.TokenSigningCert, pki.EncodeCertificates(keys.token.Leaf), 0o644)
+}
+
 // setUpVariables are the facts as variables of a POSIX shell.
 func (l *lab) setUpVariables(s labSetUp) string {
 	quote := func(v string) string { return "'" + strings.ReplaceAll(v, "'", `'\''`) + "'" }
@@ -168,6 +210,10 @@ func (l *lab) setUpVariables(s labSetUp) string {
 		{"SERVER_APP_SECRET_FILE", s.Registered.ServerApp.SecretFile}, {"SERVER_APP_SECRET_EXPIRY", s.Registered.ServerApp.SecretExpires.Format(time.DateOnly)},
 		{"CLIENT_APP_NAME", s.Registered.ClientApp.Name}, {"CLIENT_APP_ID", s.Registered.ClientApp.ClientID},
 		{"SIGN_IN_CLIENT_ID", s.SignInClientID}, {"SIGN_IN_SECRET_FILE", s.SignInSecretFile},
+		{"SERVER_CERT", s.ServerCert}, {"SERVER_KEY", s.ServerKey}, {"GATEWAY_HOST", "127.0.0.1"}, {"GATEWAY_HTTPS_PORT", s.HostHTTPS}, {"GATEWAY_TUNNEL_PORT", s.HostTunnel},
+		{"EXISTING_MANAGEMENT_POINT", "https://" + l.addr.mp}, {"EXISTING_CA", l.path("site", siteCAFile)},
+		{"EXISTING_TOKEN_SIGNING_CERT", s.TokenSigningCert}, {"EXISTING_TOKEN_ISSUER", s.TokenSigningIssuer},
+		{"CLIENT_CA", l.path("ca.pem")}, {"CLIENT_FLAGS", "--ca-file " + l.path("ca.pem") + " " + strings.Join(rules, " ")},
 		{"MANAGEMENT_POINT", "mp"}, {"CONNECTION_POINT_FLAGS", strings.Join(rules, " ")},
 	} {
 		fmt.Fprintf(&b, "export %s=%s\n", v[0], quote(v[1]))

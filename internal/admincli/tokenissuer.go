@@ -1,0 +1,101 @@
+package admincli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
+)
+
+// TokenIssuerAdd makes the gateways accept the tokens that another site signs,
+// such as those of an existing Configuration Manager site.
+func TokenIssuerAdd(ctx context.Context, e *Env, args []string) error {
+	var c connection
+	var in adminservice.TokenIssuer
+	fs := e.newFlags("token-issuer add --certificate FILE --issuer NAME [flags]", "Accept the tokens that another site signs.\nThe certificate is that site's token-signing certificate, in PEM.")
+	c.register(fs)
+	file := fs.String("certificate", "", "`file` with the token-signing certificate (PEM)")
+	fs.StringVar(&in.Issuer, "issuer", "", "what the tokens have as `issuer` (iss)")
+	fs.StringVar(&in.Audience, "audience", "", "what the tokens have as `audience` (aud); default urn:sccm:service")
+	fs.BoolVar(&in.AllowUnbound, "allow-unbound", false, "accept tokens that are bound to no key, as Configuration Manager's are; whoever has such a token can use it")
+	if _, err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	if *file == "" || in.Issuer == "" {
+		return usagef("token-issuer add: --certificate and --issuer are needed")
+	}
+	b, err := os.ReadFile(*file)
+	if err != nil {
+		return fmt.Errorf("--certificate: %w", err)
+	}
+	in.Certificate = string(b)
+	client, err := c.client(e)
+	if err != nil {
+		return err
+	}
+	var made adminservice.TokenIssuer
+	if err := client.Do(ctx, http.MethodPost, "TokenIssuers", in, &made); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.Stderr, "tokens of %s are accepted until %s\n", made.Issuer, made.Ends.Format(time.DateOnly))
+	_, err = fmt.Fprintln(e.Stdout, made.ID)
+	return err
+}
+
+// TokenIssuerList lists the sites whose tokens are accepted.
+func TokenIssuerList(ctx context.Context, e *Env, args []string) error {
+	var c connection
+	var output string
+	fs := e.newFlags("token-issuer list [flags]", "List the other sites whose tokens are accepted.")
+	c.register(fs)
+	registerOutput(fs, &output, outputTable, outputJSON)
+	if _, err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	way, err := outputWay(output, e.Stdout, outputTable, outputJSON)
+	if err != nil {
+		return err
+	}
+	client, err := c.client(e)
+	if err != nil {
+		return err
+	}
+	all, err := adminservice.List[adminservice.TokenIssuer](ctx, client, "TokenIssuers", nil)
+	if err != nil {
+		return err
+	}
+	if way == outputJSON {
+		return printJSON(e.Stdout, all...)
+	}
+	var rows [][]string
+	for _, i := range all {
+		rows = append(rows, []string{i.ID, i.Issuer, i.Audience, i.Ends.Format(time.DateOnly)})
+	}
+	return printTable(e.Stdout, []string{"id", "issuer", "audience", "until"}, rows)
+}
+
+// TokenIssuerRemove refuses another site's tokens again.
+func TokenIssuerRemove(ctx context.Context, e *Env, args []string) error {
+	var c connection
+	fs := e.newFlags("token-issuer remove ID [flags]", "Refuse the tokens of another site again.")
+	c.register(fs)
+	rest, err := parse(fs, args, 1, 1)
+	if err != nil {
+		return err
+	}
+	client, err := c.client(e)
+	if err != nil {
+		return err
+	}
+	err = client.Do(ctx, http.MethodDelete, "TokenIssuers/"+url.PathEscape(rest[0]), nil, nil)
+	if errors.Is(err, opencmg.NotFound) {
+		return opencmg.Errorf(opencmg.NotFound, "there is no token issuer %q: opencmg token-issuer list shows those of the site", rest[0])
+	}
+	return err
+}
