@@ -5,8 +5,8 @@
 // This package reads configuration files and flags, wires the other packages
 // together and talks to people. What a command produces goes to standard
 // output; progress, hints and errors go to standard error. It exits with 0
-// when it did what was asked, 1 when that failed, and 2 when it was called
-// wrongly.
+// when it did what was asked, 1 when that failed, 2 when it was called wrongly,
+// and 3 when "plan --exit-code" found changes.
 package main
 
 import (
@@ -65,6 +65,9 @@ func commands() []command {
 		{words: "client status", args: "[flags]", summary: "show whether the client is on the intranet or the internet, and how it signs in", run: runClientStatus},
 		{words: "client notify-test", args: "[flags]", summary: "measure a notification's way to this client and back", run: runClientNotifyTest},
 		{words: "connect", args: "[--site URL --ca-file FILE --token-file FILE]", summary: "check how to sign in to a site, and keep it for all other commands", run: admin(admincli.Connect)},
+		{words: "export", args: "[-f FILE]", summary: "write the state of the site as a file, without secrets", run: admin(admincli.Export)},
+		{words: "plan", args: "-f FILE [--prune]", summary: "show what a declared file would change at the site, and what that costs", run: admin(admincli.Plan)},
+		{words: "apply", args: "-f FILE [--yes] [--prune]", summary: "make the site as a file declares", run: admin(admincli.Apply)},
 		{words: "version", summary: "print the version", run: runVersion},
 		{words: "lab-cloud serve", args: "--config FILE", summary: "run the lab's stand-in for Microsoft Entra ID", run: serveLabCloud, hidden: true},
 		{words: "lab-machine boot", args: "--config FILE", summary: "be a virtual machine of the lab cloud", run: bootLabMachine, hidden: true},
@@ -118,6 +121,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintf(stderr, "opencmg: %v\n", err)
 		fmt.Fprintln(stderr, "hint: opencmg help lists the commands, and each takes --help")
 		return 2
+	}
+	if errors.Is(err, admincli.ErrPending) {
+		return 3
 	}
 	if errors.Is(err, errReported) || errors.Is(err, admincli.ErrReported) {
 		return 1
