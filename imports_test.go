@@ -15,20 +15,22 @@ const module = "github.com/opencmg/opencmg"
 // never imports another role: they meet on the wire. The gateway links no
 // database and no cloud SDK.
 var ours = map[string][]string{
-	".":                              {},
-	"tunnel":                         {},
-	"internal/http1":                 {},
-	"internal/cmtrace":               {},
-	"labcloud":                       {}, // it must not share mistakes with what it stands in for
-	"azure":                          {"."},
-	"pki":                            {"."},
-	"ccm":                            {"."},
-	"sitedb":                         {"."},
-	"internal/web":                   {"."},
-	"adminservice":                   {"."},
-	"adminservice/cmdlet":            {".", "adminservice"},
-	"site":                           {".", "pki", "ccm", "sitedb", "azure", "adminservice", "adminservice/cmdlet", "internal/web", "internal/bootstrap", "internal/cloudinit", "internal/cmtrace", "internal/outbound"}, // ccm: the connection analyzer asks what a client asks
-	"internal/redact":                {},                                                                                                                                                                                 // it must be able to redact anything
+	".":                     {},
+	"tunnel":                {},
+	"internal/http1":        {},
+	"internal/cmtrace":      {},
+	"labcloud":              {}, // it must not share mistakes with what it stands in for
+	"azure":                 {"."},
+	"pki":                   {"."},
+	"ccm":                   {"."},
+	"sitedb":                {"."},
+	"internal/web":          {"."},
+	"adminservice":          {"."},
+	"adminservice/cmdlet":   {".", "adminservice"},
+	"adminservice/declared": {".", "adminservice"}, // hides the file format and the order of changes
+	// ccm: the connection analyzer asks what a client asks
+	"site":                           {".", "pki", "ccm", "sitedb", "azure", "adminservice", "adminservice/cmdlet", "internal/web", "internal/bootstrap", "internal/cloudinit", "internal/cmtrace", "internal/outbound"},
+	"internal/redact":                {}, // it must be able to redact anything
 	"internal/outbound":              {"."},
 	"internal/probe":                 {".", "tunnel", "internal/outbound"},
 	"internal/keyvault":              {"."},
@@ -44,7 +46,7 @@ var ours = map[string][]string{
 	"bench":                          {"*"},
 	"internal/systemtest":            {".", "pki", "adminservice", "internal/web"},
 	"internal/sitelink":              {".", "pki", "adminservice", "internal/web"},
-	"internal/admincli":              {".", "pki", "adminservice", "adminservice/cmdlet", "internal/outbound", "internal/probe", "internal/redact", "internal/web"},
+	"internal/admincli":              {".", "pki", "adminservice", "adminservice/cmdlet", "adminservice/declared", "internal/outbound", "internal/probe", "internal/redact", "internal/web"},
 }
 
 // theirs lists the third-party modules and why each is here.

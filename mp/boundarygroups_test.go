@@ -73,6 +73,10 @@ func TestBoundaryGroups(t *testing.T) {
 			{Boundaries: here, Gateways: []string{gateway}},
 			{Boundaries: prefixes("127.0.0.1/32"), PreferCloud: true},
 		}}, "gw.example.com mp.example.com mp.example.com" + both, "gw sup"},
+		{"the first of two groups prefers", &mp.Locations{Groups: []mp.LocationGroup{
+			{Boundaries: here, PreferCloud: true},
+			{Boundaries: here, Gateways: []string{gateway}},
+		}}, "gw.example.com mp.example.com mp.example.com" + both, "gw sup"},
 		{"a group of others", &mp.Locations{Groups: []mp.LocationGroup{{Boundaries: elsewhere, Gateways: []string{gateway}, PreferCloud: true}}}, "mp.example.com mp.example.com" + both, "sup"},
 		{"a gateway that is gone", &mp.Locations{Default: mp.LocationGroup{Gateways: []string{"gone.example.com"}, PreferCloud: true}}, "mp.example.com mp.example.com" + both, "sup"},
 	} {

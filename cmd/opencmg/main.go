@@ -5,8 +5,8 @@
 // This package reads configuration files and flags, wires the other packages
 // together and talks to people. What a command produces goes to standard
 // output; progress, hints and errors go to standard error. It exits with 0
-// when it did what was asked, 1 when that failed, and 2 when it was called
-// wrongly.
+// when it did what was asked, 1 when that failed, 2 when it was called wrongly,
+// and 3 when "plan --exit-code" found changes.
 package main
 
 import (
@@ -89,6 +89,9 @@ func commands() []command {
 		{words: "feature", args: "[ID on|off]", summary: "list the optional features of the site, or switch one", run: admin(admincli.Feature)},
 		{words: "providers register", args: "--subscription ID", summary: "register the resource providers that a gateway needs", run: admin(admincli.RegisterProviders)},
 		{words: "analyze", args: "GATEWAY [--sign-in token|client-certificate|entra-user]", summary: "look at everything between a client and the roles behind a gateway", run: admin(admincli.Analyze)},
+		{words: "export", args: "[-f FILE]", summary: "write the state of the site as a file, without secrets", run: admin(admincli.Export)},
+		{words: "plan", args: "-f FILE [--prune]", summary: "show what a declared file would change at the site, and what that costs", run: admin(admincli.Plan)},
+		{words: "apply", args: "-f FILE [--yes] [--prune]", summary: "make the site as a file declares", run: admin(admincli.Apply)},
 		{words: "version", summary: "print the version", run: runVersion},
 		{words: "__complete", args: "WORD ...", summary: "list what may follow, for completion scripts", run: complete, hidden: true},
 		{words: "lab-cloud serve", args: "--config FILE", summary: "run the lab's stand-in for Microsoft Entra ID", run: serveLabCloud, hidden: true},
@@ -163,6 +166,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintf(stderr, "opencmg: %v\n", err)
 		fmt.Fprintln(stderr, "hint: opencmg help lists the commands, and each takes --help")
 		return 2
+	}
+	if errors.Is(err, admincli.ErrPending) {
+		return 3
 	}
 	if errors.Is(err, errReported) || errors.Is(err, admincli.ErrReported) {
 		return 1

@@ -497,6 +497,10 @@ func TestLinkedManagementPoint(t *testing.T) {
 			t.Errorf("%q is in the log", secret)
 		}
 	}
+	_, told, err := database.Assignments(t.Context(), "", time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	// It starts without the site, too, with what it has.
 	l.s.Stop()
 	p.cmd.Process.Kill()
@@ -505,5 +509,8 @@ func TestLinkedManagementPoint(t *testing.T) {
 	eventually(t, "management point without its site", readyz("http://"+private+"/readyz"))
 	if err := useGateway("FALSE")(); err != nil {
 		t.Errorf("a start without the site forgets its settings: %v", err)
+	}
+	if _, now, err := database.Assignments(t.Context(), "", time.Time{}); err != nil || !now.Equal(told) {
+		t.Errorf("a start told clients something else for a while: %v, before %v, %v", now, told, err)
 	}
 }
