@@ -42,6 +42,7 @@ var ours = map[string][]string{
 	"bench":                          {"*"},
 	"internal/systemtest":            {".", "pki", "adminservice", "internal/web"},
 	"internal/sitelink":              {".", "pki", "adminservice", "internal/web"},
+	"powershell/gen":                 {"adminservice/cmdlet"},
 	"internal/admincli":              {".", "pki", "adminservice", "adminservice/cmdlet", "internal/web"},
 }
 
