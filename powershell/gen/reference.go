@@ -30,7 +30,7 @@ returns at once, unless ` + "`--wait`" + ` is there.
 
 `)
 	for _, f := range families() {
-		fmt.Fprintf(&b, "## [%s](%s.md)\n\n| Cmdlet | Command | |\n| --- | --- | --- |\n", strings.ReplaceAll(title(f.name), "-", " "), f.name)
+		fmt.Fprintf(&b, "## [%s](%s.md)\n\n| Cmdlet | Command | What it does |\n| --- | --- | --- |\n", strings.ReplaceAll(title(f.name), "-", " "), f.name)
 		for _, c := range f.cmdlets {
 			fmt.Fprintf(&b, "| [%s](%s.md#%s) | %s | %s |\n", c.Name, f.name, anchor(c), command(c), escape(c.Purpose))
 		}
@@ -244,10 +244,10 @@ func summary(p *cmdlet.Parameter) string {
 		text += " May have wildcards."
 	}
 	if len(p.Aliases) > 0 {
-		text += " Alias: -" + strings.Join(p.Aliases, ", -") + "."
+		text += " Alias: `-" + strings.Join(p.Aliases, "`, `-") + "`."
 	}
 	if p.Secret() {
-		text += " In a shell from a file (--" + kebab(p.Name) + "-file) or the environment (" + cmdlet.SecretVariable(p) + ")."
+		text += " In a shell from a file (`--" + kebab(p.Name) + "-file`) or the environment (`" + cmdlet.SecretVariable(p) + "`)."
 	}
 	if p.Ours {
 		text += " Addition."
