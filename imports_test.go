@@ -47,6 +47,7 @@ var ours = map[string][]string{
 	"internal/systemtest":            {".", "pki", "adminservice", "internal/web"},
 	"internal/sitelink":              {".", "pki", "adminservice", "internal/web"},
 	"internal/admincli":              {".", "pki", "adminservice", "adminservice/cmdlet", "adminservice/declared", "internal/outbound", "internal/probe", "internal/redact", "internal/web"},
+	"powershell/gen":                 {"adminservice/cmdlet"},
 }
 
 // theirs lists the third-party modules and why each is here.

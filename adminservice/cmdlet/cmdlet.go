@@ -12,6 +12,8 @@
 // (how it is done, with -WhatIf and -Confirm) and the file of its noun.
 package cmdlet
 
+//go:generate go run ../../powershell/gen -root ../..
+
 import (
 	"fmt"
 	"slices"

@@ -131,8 +131,8 @@ func refusedPlan(e *Env, plan *declared.Plan) error {
 	return ErrReported
 }
 
-// marks show an action at a glance.
-var marks = map[declared.Action]string{declared.Create: "+", declared.Update: "~", declared.Delete: "-", declared.Continue: ">", declared.Undeclared: "?", declared.Waiting: "?", declared.Refused: "!"}
+// actionMarks show an action at a glance.
+var actionMarks = map[declared.Action]string{declared.Create: "+", declared.Update: "~", declared.Delete: "-", declared.Continue: ">", declared.Undeclared: "?", declared.Waiting: "?", declared.Refused: "!"}
 
 // printPlan prints a plan for people.
 func printPlan(w io.Writer, plan *declared.Plan) error {
@@ -140,7 +140,7 @@ func printPlan(w io.Writer, plan *declared.Plan) error {
 	done := map[declared.Action]int{}
 	for _, c := range plan.Changes {
 		done[c.Action]++
-		fmt.Fprintf(&b, "%s %s %s %s\n", marks[c.Action], c.Action, c.Kind, c.Name)
+		fmt.Fprintf(&b, "%s %s %s %s\n", actionMarks[c.Action], c.Action, c.Kind, c.Name)
 		for _, f := range c.Fields {
 			switch {
 			case c.Action != declared.Create:

@@ -54,23 +54,8 @@ func (p *objectPrinter) end() error {
 	return nil
 }
 
-// columns are what a table shows of each class; all of an object is in its JSON.
-var columns = map[string][]string{
-	"SMS_AzureService":           {"Name", "ServiceCName", "State", "Region", "NumberOfInstances", "TrafficOutUsage", "Description"},
-	"SMS_AAD_Application_Ex":     {"Name", "IsClientApp", "ClientID", "TenantName", "SecretKeyExpiry"},
-	"SMS_AAD_Tenant_Ex":          {"Name", "TenantID"},
-	"SMS_Azure_CloudService":     {"ID", "Name", "TenantID", "Description"},
-	"SMS_SCI_SysResUse":          {"NetworkOSPath", "RoleName", "SiteCode", "Props"},
-	"SMS_Certificate":            {"SMSID", "Type", "ValidUntil", "IsBlocked"},
-	"SMS_TrustedRootCertificate": {"Subject", "Store", "ValidUntil", "Thumbprint"},
-	"SMS_BoundaryGroup":          {"Name", "GroupID", "SiteSystems", "PreferCloudDPOverDP", "Description"},
-}
-
-// stateWords are the states of a gateway, as the view has them.
-var stateWords = map[string]string{"0": "Ready", "1": "Provisioning", "2": "Error", "4": "Starting", "5": "Stopping", "6": "Stopped", "99": "Deleting"}
-
 func printObjects(w io.Writer, class string, objects []cmdlet.Object) error {
-	heads := columns[class]
+	heads := slices.Clone(cmdlet.Columns(class))
 	if heads == nil {
 		for k, v := range objects[0] {
 			if _, list := v.([]any); !list && k != cmdlet.ClassProperty {
@@ -97,7 +82,7 @@ func cell(class, property string, o cmdlet.Object) string {
 	text := o.Text(property)
 	switch {
 	case class == "SMS_AzureService" && property == "State":
-		return stateWords[text]
+		return cmdlet.StateWord(text)
 	case property == "NetworkOSPath":
 		return strings.TrimPrefix(text, `\\`)
 	case property == "Props":
