@@ -224,7 +224,24 @@ func (c *Cmdlet) resolve(given map[*Parameter]Argument, positional []Argument, o
 	case slices.Contains(left, c.DefaultSet) && o.Ask != nil && !c.pipesOnly(c.DefaultSet, given):
 		return c.DefaultSet, nil
 	}
+	if nearest, ok := c.nearest(left, given, len(positional), o); ok {
+		return nearest, nil // and what it lacks is asked for, or named
+	}
 	return "", c.unclear(left, given, len(positional), o)
+}
+
+// nearest is the one set that lacks the least; none when several do.
+func (c *Cmdlet) nearest(left []string, given map[*Parameter]Argument, positional int, o BindOptions) (set string, ok bool) {
+	least := -1
+	for _, s := range left {
+		switch n := len(c.lacks(s, given, positional, o)); {
+		case least < 0 || n < least:
+			set, least, ok = s, n, true
+		case n == least:
+			ok = false
+		}
+	}
+	return set, ok && !c.pipesOnly(set, given)
 }
 
 // open are the parameters of a set that take values by position and were not
@@ -295,7 +312,6 @@ func (c *Cmdlet) conflict(given map[*Parameter]Argument) error {
 	for i, a := range list {
 		for _, b := range list[i+1:] {
 			if !slices.ContainsFunc(c.AllSets(), func(s string) bool { _, x := a.sets[s]; _, y := b.sets[s]; return x && y }) {
-				list = []*Parameter{a, b}
 				return opencmg.Errorf(opencmg.Invalid, "%s: -%s and -%s can not be used together: -%s belongs to the parameter set %s, -%s to %s",
 					c.Name, a.Name, b.Name, a.Name, c.setsOf(a), b.Name, c.setsOf(b))
 			}
