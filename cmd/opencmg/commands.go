@@ -173,7 +173,7 @@ func findCommand(args []string) (command, []string, error) {
 }
 
 func printHelp(w io.Writer) {
-	fmt.Fprint(w, "OpenCMG manages machines on the internet through a gateway that your network dials out to.\n")
+	fmt.Fprint(w, "OpenCMG manages machines on the internet through a gateway that your network dials out to.\n\nUsage: opencmg COMMAND [flags]\n")
 	for _, g := range commandGroups() {
 		if g.title == "" {
 			continue
