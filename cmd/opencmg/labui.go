@@ -236,12 +236,16 @@ What to try next
     %[7]s explain %[8]s
   Look whether everything between a client and the management point is well:
     %[7]s analyze %[12]s
-  Administer the site, as the lab did for the five parts:
+  See that nothing of the set-up is missing, and what firewalls let through:
+    %[7]s checklist%[13]s
+    %[7]s firewall-sheet%[13]s
+  Administer the site: by noun and verb, by the documented cmdlet, by a file, or by
+  the administration service itself:
+    %[7]s gateway list%[13]s
+    %[7]s Get-CMCloudManagementGateway -Name 'g*'%[13]s
+    %[7]s export%[13]s
     sed 's/^/Authorization: Bearer /' %[9]s | \
       curl --cacert %[10]s -H @- "%[11]sGateways"
-  See that nothing of the set-up is missing, and what firewalls let through:
-    %[7]s checklist
-    %[7]s firewall-sheet
   Kill any process; it comes back, and no client notices:
     kill -9 PID
   Logs in CMTrace format: %[5]s
@@ -249,7 +253,7 @@ What to try next
 
 Ctrl-C ends the lab and removes what it made.
 `, l.info.CAFile, l.info.SpareClient.CertFile, l.info.SpareClient.KeyFile, l.info.MutualAuthBase, l.info.LogDir, l.path(labInfoFile), programName(), refused+profile,
-		l.info.AdminService.TokenFile, l.info.AdminService.CAFile, l.info.AdminService.URL+adminservice.BasePath, labGateway+profile)
+		l.info.AdminService.TokenFile, l.info.AdminService.CAFile, l.info.AdminService.URL+adminservice.BasePath, labGateway+profile, profile)
 }
 
 // programName is what to type to run this program again.
