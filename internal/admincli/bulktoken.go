@@ -2,7 +2,6 @@ package admincli
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -177,38 +176,4 @@ func bulkTokenAct(ctx context.Context, e *Env, args []string, act, about string)
 	}
 	fmt.Fprintf(e.Stderr, "%sed bulk registration token %s\n", act, id)
 	return nil
-}
-
-// listCommand lists a collection; row is one object as a line of the table.
-func listCommand[T any](ctx context.Context, e *Env, fs *flag.FlagSet, args []string, collection string, heads []string, row func(T) []string) error {
-	var c connection
-	var output string
-	c.register(fs)
-	registerOutput(fs, &output, outputTable, outputJSON)
-	if _, err := parse(fs, args, 0, 0); err != nil {
-		return err
-	}
-	way, err := outputWay(output, e.Stdout, outputTable, outputJSON)
-	if err != nil {
-		return err
-	}
-	client, err := c.client(e)
-	if err != nil {
-		return err
-	}
-	list, err := adminservice.List[T](ctx, client, collection, nil)
-	if err != nil {
-		return err
-	}
-	if len(list) == adminservice.MaxPage {
-		fmt.Fprintf(e.Stderr, "only the first %d are shown\n", adminservice.MaxPage)
-	}
-	if way == outputJSON {
-		return printJSON(e.Stdout, list...)
-	}
-	var rows [][]string
-	for _, v := range list {
-		rows = append(rows, row(v))
-	}
-	return printTable(e.Stdout, heads, rows)
 }

@@ -1,12 +1,15 @@
 package admincli
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/opencmg/opencmg/adminservice"
 )
 
 // Ways to print what a command found.
@@ -96,4 +99,38 @@ func printMarkdown(w io.Writer, heads []string, rows [][]string) error {
 		}
 	}
 	return nil
+}
+
+// listCommand lists a collection; row is one object as a line of the table.
+func listCommand[T any](ctx context.Context, e *Env, fs *flag.FlagSet, args []string, collection string, heads []string, row func(T) []string) error {
+	var c connection
+	var output string
+	c.register(fs)
+	registerOutput(fs, &output, outputTable, outputJSON)
+	if _, err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	way, err := outputWay(output, e.Stdout, outputTable, outputJSON)
+	if err != nil {
+		return err
+	}
+	client, err := c.client(e)
+	if err != nil {
+		return err
+	}
+	list, err := adminservice.List[T](ctx, client, collection, nil)
+	if err != nil {
+		return err
+	}
+	if len(list) == adminservice.MaxPage {
+		fmt.Fprintf(e.Stderr, "only the first %d are shown\n", adminservice.MaxPage)
+	}
+	if way == outputJSON {
+		return printJSON(e.Stdout, list...)
+	}
+	var rows [][]string
+	for _, v := range list {
+		rows = append(rows, row(v))
+	}
+	return printTable(e.Stdout, heads, rows)
 }

@@ -50,34 +50,11 @@ func TokenIssuerAdd(ctx context.Context, e *Env, args []string) error {
 
 // TokenIssuerList lists the sites whose tokens are accepted.
 func TokenIssuerList(ctx context.Context, e *Env, args []string) error {
-	var c connection
-	var output string
 	fs := e.newFlags("token-issuer list [flags]", "List the other sites whose tokens are accepted.")
-	c.register(fs)
-	registerOutput(fs, &output, outputTable, outputJSON)
-	if _, err := parse(fs, args, 0, 0); err != nil {
-		return err
-	}
-	way, err := outputWay(output, e.Stdout, outputTable, outputJSON)
-	if err != nil {
-		return err
-	}
-	client, err := c.client(e)
-	if err != nil {
-		return err
-	}
-	all, err := adminservice.List[adminservice.TokenIssuer](ctx, client, "TokenIssuers", nil)
-	if err != nil {
-		return err
-	}
-	if way == outputJSON {
-		return printJSON(e.Stdout, all...)
-	}
-	var rows [][]string
-	for _, i := range all {
-		rows = append(rows, []string{i.ID, i.Issuer, i.Audience, i.Ends.Format(time.DateOnly)})
-	}
-	return printTable(e.Stdout, []string{"id", "issuer", "audience", "until"}, rows)
+	return listCommand(ctx, e, fs, args, "TokenIssuers", []string{"id", "issuer", "audience", "until"},
+		func(i adminservice.TokenIssuer) []string {
+			return []string{i.ID, i.Issuer, i.Audience, i.Ends.Format(time.DateOnly)}
+		})
 }
 
 // TokenIssuerRemove refuses another site's tokens again.
