@@ -144,6 +144,13 @@ func TestDiscovery(t *testing.T) {
 	if svc = r.service(); !strings.HasPrefix(svc.LastUserDiscovery, "full at ") {
 		t.Errorf("after a day: %+v", svc)
 	}
+	do[adminservice.AzureService](r, "PATCH", "AzureServices/"+svc.ID, map[string]any{"userFullHours": 72})
+	r.wait(25 * time.Hour)
+	r.look("discovery")
+	if svc = r.service(); svc.UserFullHours != 72 || !strings.HasPrefix(svc.LastUserDiscovery, "delta at ") {
+		t.Errorf("a day of three: %+v", svc)
+	}
+	refused(t, r.c.Do(t.Context(), "PATCH", "AzureServices/"+svc.ID, map[string]any{"groupFullHours": 1000}, nil), opencmg.Invalid, "1 to 720 hours")
 	put(5, "", "deleted")
 	r.finish(do[adminservice.Operation](r, "POST", "AzureServices/"+svc.ID+"/discover", nil))
 	if svc = r.service(); svc.DiscoveredUsers != 7 {

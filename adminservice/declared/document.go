@@ -86,8 +86,10 @@ type AzureService struct {
 	ClientApp         *string   `yaml:"clientApp,omitempty"` // client ID
 	UserDiscovery     *bool     `yaml:"userDiscovery,omitempty"`
 	UserDeltaMinutes  *int      `yaml:"userDeltaMinutes,omitempty"` // 5 to 1,440
+	UserFullHours     *int      `yaml:"userFullHours,omitempty"`    // 1 to 720
 	GroupDiscovery    *bool     `yaml:"groupDiscovery,omitempty"`
 	GroupDeltaMinutes *int      `yaml:"groupDeltaMinutes,omitempty"` // 5 to 1,440
+	GroupFullHours    *int      `yaml:"groupFullHours,omitempty"`    // 1 to 720
 	DiscoveredGroups  *[]string `yaml:"discoveredGroups,omitempty"`  // display names; empty: all
 }
 

@@ -184,6 +184,8 @@ func (c *checker) document(d *Document) {
 		c.guid(at+".clientApp", v.ClientApp)
 		c.between(at+".userDeltaMinutes", v.UserDeltaMinutes, 5, 1440)
 		c.between(at+".groupDeltaMinutes", v.GroupDeltaMinutes, 5, 1440)
+		c.between(at+".userFullHours", v.UserFullHours, 1, 720)
+		c.between(at+".groupFullHours", v.GroupFullHours, 1, 720)
 	}
 	for i := range d.TrustedCertificates {
 		v, at := &d.TrustedCertificates[i], fmt.Sprintf("trustedCertificates[%d]", i)

@@ -184,6 +184,7 @@ func (s *state) service(v *adminservice.AzureService) AzureService {
 	return AzureService{
 		Name: v.Name, Description: &v.Description, ServerApp: new(s.clientID(v.ServerAppID)), ClientApp: new(s.clientID(v.ClientAppID)),
 		UserDiscovery: &v.UserDiscovery, UserDeltaMinutes: &v.UserDeltaMinutes, GroupDiscovery: &v.GroupDiscovery, GroupDeltaMinutes: &v.GroupDeltaMinutes,
+		UserFullHours: &v.UserFullHours, GroupFullHours: &v.GroupFullHours,
 		DiscoveredGroups: texts(v.DiscoveredGroups),
 	}
 }
