@@ -35,7 +35,8 @@ func (p *point) answers(reply func(adminservice.SystemQuestion) *adminservice.Sy
 			for _, q := range d.Questions {
 				if a := reply(q); a != nil {
 					a.Question = q.ID
-					if err := c.Answer(p.r.t.Context(), a); err != nil {
+					// The test may end as soon as the site has the answer.
+					if err := c.Answer(p.r.t.Context(), a); err != nil && p.r.t.Context().Err() == nil {
 						p.r.t.Error(err)
 					}
 				}
