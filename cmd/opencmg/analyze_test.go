@@ -45,6 +45,7 @@ func (a analyzed) row(id string) adminservice.AnalysisRow {
 // TestAnalyze runs the connection analyzer on a lab in which all is well, by every
 // way to sign in, and then on one in which more and more is not.
 func TestAnalyze(t *testing.T) {
+	t.Parallel()
 	dir, info := startLab(t)
 	profile := filepath.Join(dir, "site", admincli.SiteProfileFile)
 	analyze := func(args ...string) analyzed {

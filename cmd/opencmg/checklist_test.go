@@ -59,6 +59,7 @@ func jsonLines[T any](t *testing.T, text string) (list []T) {
 // having looked from where it runs; and the firewall sheet has what connection
 // points really dial.
 func TestChecklistOfTheLab(t *testing.T) {
+	t.Parallel()
 	dir, info := startLab(t)
 	site := []string{"--site", info.AdminService.URL, "--ca-file", info.AdminService.CAFile, "--token-file", info.AdminService.TokenFile}
 	var items []adminservice.ChecklistItem
@@ -146,6 +147,7 @@ func TestChecklistOfTheLab(t *testing.T) {
 // TestChecklistOfAFreshSite starts a site and asks it at once: every item is
 // listed, in its state, with the next step.
 func TestChecklistOfAFreshSite(t *testing.T) {
+	t.Parallel()
 	dir, addr := t.TempDir(), freeAddress(t)
 	p := startSite(t, dir, "--listen", addr, "--config", quiet(t, dir))
 	p.client(t, "", "https://"+addr) // waits until it can be asked

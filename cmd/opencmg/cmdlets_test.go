@@ -13,6 +13,7 @@ import (
 // TestCommandLine goes through what a shell does with cmdlets, on a site that
 // has everything.
 func TestCommandLine(t *testing.T) {
+	t.Parallel()
 	dir, info := startLab(t)
 	// shell wants what a bare lab has.
 	info.SetUp.EnvFile = filepath.Join(t.TempDir(), "env")

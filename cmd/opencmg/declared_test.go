@@ -18,6 +18,7 @@ import (
 // TestDeclaredState exports, plans and applies by the command line at a site
 // server that is a process of its own.
 func TestDeclaredState(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	data, addr := filepath.Join(dir, "opencmg-site"), freeAddress(t)
 	site := startSite(t, dir, "--config", quiet(t, dir), "--listen", addr, "--data-dir", data)
@@ -153,6 +154,7 @@ func roleID(t *testing.T, c *adminservice.Client, name string) string {
 // TestDeclaredLab: the state of a whole lab as a file is the state of the lab,
 // and an edited one makes it another with the processes that it takes.
 func TestDeclaredLab(t *testing.T) {
+	t.Parallel()
 	dir, info := startLab(t)
 	signIn := []string{"--site", info.AdminService.URL, "--ca-file", info.AdminService.CAFile, "--token-file", info.AdminService.TokenFile}
 	call := func(want int, args ...string) string {

@@ -20,6 +20,7 @@ import (
 // TestExplain follows one request through every hop: by the program that
 // explains it, and in the logs.
 func TestExplain(t *testing.T) {
+	t.Parallel()
 	dir, info := startLab(t, "--log-level", "debug")
 	ca, err := pki.LoadCertificates(info.CAFile)
 	if err != nil {

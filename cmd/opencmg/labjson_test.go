@@ -16,6 +16,7 @@ import (
 // TestLabJSON holds the shape that programs rely on. The struct is written
 // out here so that a change of the lab's own types shows.
 func TestLabJSON(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

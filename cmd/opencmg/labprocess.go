@@ -211,15 +211,30 @@ func (p *labProcess) lastWords() string {
 
 // portPicker finds free loopback ports below the range that systems use for
 // outgoing connections, so that a process which is started again finds its
-// port free.
-type portPicker struct{ used map[int]bool }
+// port free. It takes them from a block of its own, whose first port it holds as
+// long as its process lives: labs that start at the same time would otherwise
+// pick ports that nobody listens on yet twice.
+type portPicker struct {
+	block int          // first port
+	lease net.Listener // on it
+	used  map[int]bool
+}
+
+const (
+	firstPort   = 20000
+	blockSize   = 400 // more than the largest lab needs
+	portBlocks  = 30
+	beyondPorts = firstPort + portBlocks*blockSize
+)
 
 func (pp *portPicker) pick() (string, error) {
-	if pp.used == nil {
-		pp.used = map[int]bool{}
+	if pp.lease == nil {
+		if err := pp.takeBlock(); err != nil {
+			return "", err
+		}
 	}
-	for range 1000 {
-		port := 20000 + rand.IntN(12000)
+	for range 10 * blockSize {
+		port := pp.block + 1 + rand.IntN(blockSize-1)
 		if pp.used[port] {
 			continue
 		}
@@ -232,5 +247,17 @@ func (pp *portPicker) pick() (string, error) {
 		pp.used[port] = true
 		return addr, nil
 	}
-	return "", opencmg.Errorf(opencmg.Unavailable, "no free port between 20000 and 32000 on 127.0.0.1")
+	return "", opencmg.Errorf(opencmg.Unavailable, "no free port between %d and %d on 127.0.0.1", pp.block, pp.block+blockSize)
+}
+
+func (pp *portPicker) takeBlock() error {
+	for _, i := range rand.Perm(portBlocks) {
+		block := firstPort + i*blockSize
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", block))
+		if err == nil {
+			pp.block, pp.lease, pp.used = block, ln, map[int]bool{}
+			return nil
+		}
+	}
+	return opencmg.Errorf(opencmg.Unavailable, "every block of ports between %d and %d on 127.0.0.1 is taken: stop a lab", firstPort, beyondPorts)
 }

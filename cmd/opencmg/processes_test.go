@@ -117,12 +117,19 @@ func readyz(url string) func() error {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	var pp portPicker
-	addr, err := pp.pick()
+	testPorts.Lock()
+	defer testPorts.Unlock()
+	addr, err := testPorts.pick()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return addr
+}
+
+// testPorts are the ports of this process.
+var testPorts struct {
+	sync.Mutex
+	portPicker
 }
 
 func writeTestFile(t *testing.T, file, content string) {

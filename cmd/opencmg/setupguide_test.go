@@ -30,8 +30,8 @@ func TestSetUpGuide(t *testing.T) {
 		blocks         int
 		want           []string // printed in this order
 	}{
-		{"README.md", "create", 17, []string{"Part 1: Server authentication certificate", "gateway.lab.opencmg.example", "Ready", "Summary", "registered", "Part 5: Clients"}},
-		{"README.md", "import", 17, []string{"Part 1: Server authentication certificate", "Ready", "Summary", "Part 5: Clients"}},
+		{"README.md", "create", 17, []string{"Part 1: Server authentication certificate", "gateway.lab.opencmg.example", "Ready", "Summary", "Part 5: Clients", "1 client is registered", "0 could not be had"}},
+		{"README.md", "import", 17, []string{"Part 1: Server authentication certificate", "Ready", "Summary", "Part 5: Clients", "0 could not be had"}},
 		{"self-hosted.md", "", 10, []string{"SMS Management Point", "existing-sup", "0", "CCMHOSTNAME=gateway.lab.opencmg.example"}},
 	} {
 		t.Run(tt.guide+tt.variant, func(t *testing.T) {
