@@ -59,7 +59,6 @@ func readArchive(t *testing.T, path string) map[string]string {
 // TestDiagnosisOfALab plants secrets wherever a site has texts, and looks for
 // them, and for those that the lab made itself, in the archive.
 func TestDiagnosisOfALab(t *testing.T) {
-	t.Parallel()
 	dir, info := startLab(t)
 	asAdministrator(t, info)
 	c := administer(t, info)

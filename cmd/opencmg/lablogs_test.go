@@ -30,7 +30,6 @@ func (g *growing) String() string {
 // TestLogsOfALab reads the logs of a lab's site and of the parts that report to
 // it.
 func TestLogsOfALab(t *testing.T) {
-	t.Parallel()
 	_, info := startLab(t)
 	asAdministrator(t, info)
 	gateway := onlyGateway(t, administer(t, info)).Name

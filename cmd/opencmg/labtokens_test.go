@@ -52,7 +52,6 @@ func wantFailure(t *testing.T, code int, text string, args ...string) {
 // TestTokensOfALab makes bulk registration tokens by the documented tool's
 // switches and by ours, and registers clients through the gateway with them.
 func TestTokensOfALab(t *testing.T) {
-	t.Parallel()
 	_, info := startLab(t)
 	asAdministrator(t, info)
 	dir := t.TempDir()
