@@ -185,6 +185,25 @@ func (c *Cmdlet) Bind(args []Argument, o BindOptions) (*Bound, error) {
 	return b, nil
 }
 
+// Gives reports whether arguments give a parameter, by name or by position.
+func (c *Cmdlet) Gives(args []Argument, p *Parameter) bool {
+	given, positional := map[*Parameter]Argument{}, 0
+	for _, a := range args {
+		if a.Name == "" {
+			positional++
+		} else if named, err := c.parameter(a.Name); err == nil {
+			given[named] = a
+		}
+	}
+	if _, named := given[p]; named {
+		return true
+	}
+	return slices.ContainsFunc(c.AllSets(), func(set string) bool {
+		open := c.open(set, given)
+		return slices.Contains(open[:min(positional, len(open))], p)
+	})
+}
+
 // missing reports whether a required parameter of the set was not given and will
 // not be piped in.
 func (b *Bound) missing(p *Parameter, o BindOptions) bool {

@@ -38,6 +38,12 @@ type Cmdlet struct {
 	DefaultSet string
 	// ShouldProcess says that it changes something: it has WhatIf and Confirm.
 	ShouldProcess bool
+	// Local says that it asks no site.
+	Local bool
+	// OmitsCommon says that its page knows no common parameter: those it has are
+	// ours. ListsWhatIf says that its page has WhatIf and Confirm outside the
+	// SYNTAX, although it changes nothing.
+	OmitsCommon, ListsWhatIf bool
 	// Class is the class of the objects that it emits.
 	Class      string
 	Parameters []Parameter
@@ -132,11 +138,10 @@ func (c *Cmdlet) common() []Parameter {
 		{Name: "DisableWildcardHandling", Type: "SwitchParameter", Summary: "Take wildcard characters literally. Not together with ForceWildcardHandling."},
 		{Name: "ForceWildcardHandling", Type: "SwitchParameter", Summary: "Expand wildcard characters (documented as not recommended). Not together with DisableWildcardHandling."},
 	}
-	switch {
-	case c.Name == "Set-UpdateServerApplication": // its page names none
+	if c.OmitsCommon {
 		list = nil
-		fallthrough
-	case c.ShouldProcess, c.Name == "Get-CMAADTenant": // whose page has them outside the SYNTAX
+	}
+	if c.ShouldProcess || c.ListsWhatIf {
 		list = append(list,
 			Parameter{Name: "WhatIf", Type: "SwitchParameter", Aliases: []string{"wi"}, Summary: "Say what would be done, and do nothing."},
 			Parameter{Name: "Confirm", Type: "SwitchParameter", Aliases: []string{"cf"}, Summary: "Ask before doing it."})
@@ -148,8 +153,8 @@ func (c *Cmdlet) common() []Parameter {
 	}
 	for i := range list {
 		list[i].common = true
-		list[i].Unlisted = unlisted || i >= 2 && !c.ShouldProcess
-		list[i].Ours = c.Name == "Set-UpdateServerApplication"
+		list[i].Unlisted = unlisted || c.ListsWhatIf && i >= 2
+		list[i].Ours = c.OmitsCommon
 		list[i].In = "o; " + strings.Join(c.OurSets, " o; ") + " o"
 		if len(c.OurSets) == 0 {
 			list[i].In = "o"

@@ -44,8 +44,12 @@ func (r *run) inputServer(parameter string) (string, error) {
 	return server(o), nil
 }
 
-// serverName is the server that the call names, by object or by name.
+// serverName is the server of this site that the call names, by object or by
+// name.
 func (r *run) serverName() (string, error) {
+	if err := r.onSite(); err != nil {
+		return "", err
+	}
 	name, err := r.inputServer("InputObject")
 	if err == nil && name == "" {
 		name = r.Text("SiteSystemServerName")
@@ -132,9 +136,6 @@ func (r *run) point() (*adminservice.ConnectionPoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.onSite(); err != nil {
-		return nil, err
-	}
 	p, has, err := r.findPoint(name)
 	if err == nil && p == nil {
 		err = r.none("connection point", name, has)
@@ -165,9 +166,6 @@ func (r *run) emitPoint(name string) error {
 func addPoint(r *run) error {
 	name, err := r.serverName()
 	if err != nil {
-		return err
-	}
-	if err := r.onSite(); err != nil {
 		return err
 	}
 	gateway, err := r.gatewayID(r.Text("CloudManagementGatewayName"))

@@ -40,9 +40,6 @@ func setRole(kind string) func(*run) error {
 		if err != nil {
 			return err
 		}
-		if err := r.onSite(); err != nil {
-			return err
-		}
 		role, err := r.role(kind, name)
 		if err != nil {
 			return err
@@ -160,9 +157,6 @@ func addRole(kind string) func(*run) error {
 	return func(r *run) error {
 		name, err := r.serverName()
 		if err != nil {
-			return err
-		}
-		if err := r.onSite(); err != nil {
 			return err
 		}
 		allow := r.Flag("EnableCloudGateway")

@@ -145,7 +145,8 @@ var entraCmdlets = []*Cmdlet{
 		},
 	},
 	{
-		Name: "Get-CMAADTenant", Words: "tenant list", Core: false,
+		ListsWhatIf: true,
+		Name:        "Get-CMAADTenant", Words: "tenant list", Core: false,
 		Purpose: "List the Entra tenants that the site is connected to.",
 		Sets:    []string{"SetById", "SetByName"},
 		Parameters: []Parameter{
@@ -193,6 +194,7 @@ var entraCmdlets = []*Cmdlet{
 		},
 	},
 	{
+		OmitsCommon: true, ShouldProcess: true,
 		Name: "Set-UpdateServerApplication", Words: "application update-server", Core: false,
 		Purpose: "Add the missing redirect URL http://localhost to an old server app, in the site database and in Entra ID.",
 		Parameters: []Parameter{
@@ -205,7 +207,8 @@ var entraCmdlets = []*Cmdlet{
 		},
 	},
 	{
-		Name: "New-CMSchedule", Words: "schedule create", Core: false,
+		Local: true,
+		Name:  "New-CMSchedule", Words: "schedule create", Core: false,
 		Purpose:       "Make the schedule object that the discovery parameters of the Azure service take.",
 		Sets:          []string{"RecurrenceNone", "RecurrenceMonthlyByDate", "RecurrenceMonthlyByDateWithDuration", "RecurrenceMonthlyByDateWithEnd", "RecurrenceWeekly", "RecurrenceWeeklyWithDuration", "RecurrenceWeeklyWithEnd", "RecurMonthlyByWeekday", "RecurMonthlyByWeekdayWithDuration", "RecurMonthlyByWeekdayWithEnd", "RecurrenceNoneWithDuration", "RecurMonthlyLastDayOfMonthWithDuration", "RecurrenceIntervalWithDuration", "RecurrenceNoneWithEnd", "RecurMonthlyLastDayOfMonthWithEnd", "RecurrenceIntervalWithEnd", "RecurMonthlyLastDayOfMonth", "RecurrenceInterval"},
 		DefaultSet:    "RecurrenceNone",

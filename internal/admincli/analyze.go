@@ -16,22 +16,16 @@ import (
 
 // Analyze runs the connection analyzer of the site. It fails when a row did.
 func Analyze(ctx context.Context, e *Env, args []string) error {
-	var c connection
-	var output, certFile, keyFile, tokenFile string
+	var c asking
+	var certFile, keyFile, tokenFile string
 	var in adminservice.NewAnalysis
-	ways := []string{outputTable, outputJSON}
 	fs := e.newFlags("analyze GATEWAY [flags]", "Look at everything between a client and the roles behind a gateway: its state,\nname, certificate, configuration, sign-in, tunnels and roles, for each instance.\nThe exit code is 0 when all is good and 1 when a check failed.")
-	c.register(fs)
-	registerOutput(fs, &output, ways...)
+	c.register(fs, outputTable, outputJSON)
 	fs.StringVar(&in.SignIn, "sign-in", adminservice.AnalyzeToken, "how to sign in to the gateway: `token` of the site's own, client-certificate or entra-user")
 	fs.StringVar(&certFile, "client-cert-file", "", "`file` with the client certificate and its chain, for --sign-in client-certificate")
 	fs.StringVar(&keyFile, "client-key-file", "", "`file` with its key")
 	fs.StringVar(&tokenFile, "entra-token-file", "", "`file` with a user's access token for the site's server application, for --sign-in entra-user")
-	rest, err := parse(fs, args, 1, 1)
-	if err != nil {
-		return err
-	}
-	way, err := outputWay(output, e.Stdout, ways...)
+	rest, err := c.parse(e, fs, args, 1, 1)
 	if err != nil {
 		return err
 	}
@@ -82,7 +76,7 @@ func Analyze(ctx context.Context, e *Env, args []string) error {
 			break
 		}
 	}
-	if way == outputJSON {
+	if c.way == outputJSON {
 		err = printJSON(e.Stdout, a)
 	} else {
 		err = printAnalysis(e.Stdout, a)

@@ -45,11 +45,11 @@ func (c *serverCert) read() (pfx, password []byte, err error) {
 // Checklist checks every item of the set-up and says what to do next. It ends
 // with [ErrReported] when an item failed or is to be done.
 func Checklist(ctx context.Context, e *Env, args []string) error {
-	var c connection
+	var c asking
 	var cert serverCert
 	var in adminservice.ChecklistRequest
 	var out outbound.Config
-	var output, size string
+	var size string
 	var fromHere bool
 	fs := e.newFlags("checklist [flags]", "Check every item of the set-up checklist, and say who has to do what next.")
 	fs.StringVar(&in.Gateway, "gateway", "", "`name` of the gateway; default is the first one")
@@ -67,22 +67,17 @@ func Checklist(ctx context.Context, e *Env, args []string) error {
 		_, err := opencmg.ParseConnectTo(s)
 		return err
 	})
-	registerOutput(fs, &output, outputTable, outputJSON, outputMarkdown)
-	c.register(fs)
-	if _, err := parse(fs, args, 0, 0); err != nil {
+	c.register(fs, outputTable, outputJSON, outputMarkdown)
+	if _, err := c.parse(e, fs, args, 0, 0); err != nil {
 		return err
 	}
 	in.Size, in.ServiceName = opencmg.VMSize(size), cert.serviceName
-	way, err := outputWay(output, e.Stdout, outputTable, outputJSON, outputMarkdown)
-	if err != nil {
-		return err
-	}
 	if err := out.Validate(); err != nil {
 		return usagef("checklist: %v", err)
 	}
 	p, err := c.find(e)
 	if err != nil && cert.file != "" && !fromHere && errors.Is(err, opencmg.NotFound) {
-		return certificateOnly(e, way, &cert)
+		return certificateOnly(e, c.way, &cert)
 	}
 	if err != nil {
 		return err
@@ -105,7 +100,7 @@ func Checklist(ctx context.Context, e *Env, args []string) error {
 			return err
 		}
 	}
-	return report(e, way, items)
+	return report(e, c.way, items)
 }
 
 func askChecklist(ctx context.Context, client *adminservice.Client, in *adminservice.ChecklistRequest) ([]adminservice.ChecklistItem, error) {

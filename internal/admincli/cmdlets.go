@@ -22,8 +22,7 @@ import (
 // cmdletFlags are what every cmdlet takes on the command line besides its own
 // parameters. They are told from those by two dashes and their whole names.
 type cmdletFlags struct {
-	connection
-	output       string
+	asking
 	wait, noWait bool
 	help         bool
 }
@@ -39,8 +38,7 @@ var commonParameters = map[string]int{
 func (f *cmdletFlags) split(c *cmdlet.Cmdlet, args []string) ([]string, error) {
 	fs := flag.NewFlagSet("", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	f.register(fs)
-	registerOutput(fs, &f.output, outputTable, outputJSON)
+	f.register(fs, outputTable, outputJSON)
 	fs.BoolVar(&f.wait, "wait", false, "")
 	fs.BoolVar(&f.noWait, "no-wait", false, "")
 	var rest []string
@@ -93,8 +91,7 @@ func Cmdlet(ctx context.Context, e *Env, c *cmdlet.Cmdlet, byWords bool, args []
 		printCmdletHelp(e.Stderr, c)
 		return nil
 	}
-	way, err := outputWay(f.output, e.Stdout, outputTable, outputJSON)
-	if err != nil {
+	if f.way, err = outputWay(f.way, e.Stdout, f.ways...); err != nil {
 		return err
 	}
 	args, err = e.takeSecrets(c, args)
@@ -132,13 +129,13 @@ func Cmdlet(ctx context.Context, e *Env, c *cmdlet.Cmdlet, byWords bool, args []
 	p := newProgress(e)
 	h.Progress = p.operation
 	defer p.end()
-	if c.Name != "New-CMSchedule" { // which asks no site
+	if !c.Local {
 		if h.Client, err = f.client(e); err != nil {
 			return err
 		}
 		defer h.Client.HTTP.CloseIdleConnections()
 	}
-	printer := newObjectPrinter(e.Stdout, way, p)
+	printer := newObjectPrinter(e.Stdout, f.way, p)
 	err = cmdlet.Run(ctx, h, b, piped, printer.print)
 	p.end()
 	return errors.Join(err, printer.end())
@@ -261,26 +258,11 @@ func (e *Env) environmentSecrets(c *cmdlet.Cmdlet, given []cmdlet.Argument) []cm
 		if !p.Secret() {
 			continue
 		}
-		there := false
-		for _, a := range given {
-			there = there || a.Name == p.Name
-		}
-		// One by position would be there twice.
-		if v := e.Getenv(cmdlet.SecretVariable(p)); v != "" && !there && !positional(c, given) {
+		if v := e.Getenv(cmdlet.SecretVariable(p)); v != "" && !c.Gives(given, p) {
 			given = append(given, cmdlet.Argument{Name: p.Name, Value: v})
 		}
 	}
 	return given
-}
-
-func positional(c *cmdlet.Cmdlet, given []cmdlet.Argument) bool {
-	n := 0
-	for _, a := range given {
-		if a.Name == "" {
-			n++
-		}
-	}
-	return c.Name == "Import-CMAADServerApplication" && n > 4
 }
 
 // ask asks for a required parameter, without echo when it is a secret.

@@ -164,7 +164,7 @@ func completeCmdlet(ctx context.Context, e *Env, c *cmdlet.Cmdlet, before []stri
 	}
 	if double {
 		fs := flag.NewFlagSet("", flag.ContinueOnError)
-		new(cmdletFlags).register(fs)
+		new(cmdletFlags).register(fs, outputTable, outputJSON)
 		fs.VisitAll(func(f *flag.Flag) {
 			_, usage := flag.UnquoteUsage(f)
 			found = append(found, [2]string{"--" + f.Name, usage})

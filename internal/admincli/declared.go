@@ -51,19 +51,14 @@ func Export(ctx context.Context, e *Env, args []string) error {
 
 // planFlags are what plan and apply have in common.
 type planFlags struct {
-	connection
-	file   string
-	prune  bool
-	output string
+	asking
+	file  string
+	prune bool
 }
 
 func (p *planFlags) makePlan(ctx context.Context, e *Env, command string) (*declared.Plan, *adminservice.Client, error) {
 	if p.file == "" {
 		return nil, nil, usagef("%s: name the declared file with -f", command)
-	}
-	var err error
-	if p.output, err = outputWay(p.output, e.Stdout, outputTable, outputJSON); err != nil {
-		return nil, nil, err
 	}
 	var from io.Reader = e.Stdin
 	name, dir := "standard input", ""
@@ -96,19 +91,18 @@ func Plan(ctx context.Context, e *Env, args []string) error {
 	var p planFlags
 	var exitCode bool
 	fs := e.newFlags("plan -f FILE [flags]", "Show what apply would change at the site, and what that costs. Nothing is changed.")
-	p.register(fs)
+	p.register(fs, outputTable, outputJSON)
 	fs.StringVar(&p.file, "f", "", "declared `file`; - is standard input")
 	fs.BoolVar(&p.prune, "prune", false, "also delete what the site has beyond the sections of the file")
 	fs.BoolVar(&exitCode, "exit-code", false, "end with 3 when there are changes")
-	registerOutput(fs, &p.output, outputTable, outputJSON)
-	if _, err := parse(fs, args, 0, 0); err != nil {
+	if _, err := p.parse(e, fs, args, 0, 0); err != nil {
 		return err
 	}
 	plan, _, err := p.makePlan(ctx, e, "plan")
 	if err != nil {
 		return err
 	}
-	if p.output == outputJSON {
+	if p.way == outputJSON {
 		err = printJSON(e.Stdout, plan.Changes...)
 	} else {
 		err = printPlan(e.Stdout, plan)
@@ -188,12 +182,11 @@ func Apply(ctx context.Context, e *Env, args []string) error {
 	var p planFlags
 	var yes bool
 	fs := e.newFlags("apply -f FILE [flags]", "Make the site as the file declares: show the plan, ask, and do exactly that.")
-	p.register(fs)
+	p.register(fs, outputTable, outputJSON)
 	fs.StringVar(&p.file, "f", "", "declared `file`; - is standard input, with --yes")
 	fs.BoolVar(&p.prune, "prune", false, "also delete what the site has beyond the sections of the file")
 	fs.BoolVar(&yes, "yes", false, "do not ask")
-	registerOutput(fs, &p.output, outputTable, outputJSON)
-	if _, err := parse(fs, args, 0, 0); err != nil {
+	if _, err := p.parse(e, fs, args, 0, 0); err != nil {
 		return err
 	}
 	if !yes && (p.file == "-" || !terminal(e.Stdin)) {
@@ -246,7 +239,7 @@ func (p *planFlags) apply(ctx context.Context, e *Env, plan *declared.Plan, clie
 		if r == nil {
 			r = &applied{Change: c, Result: "not begun"}
 		}
-		if p.output == outputJSON {
+		if p.way == outputJSON {
 			if err := printJSON(e.Stdout, r); err != nil {
 				return err
 			}

@@ -13,21 +13,15 @@ import (
 // Explain shows the path of one request through the site, with the verdict of
 // every hop.
 func Explain(ctx context.Context, e *Env, args []string) error {
-	var c connection
-	var output string
+	var c asking
 	fs := e.newFlags("explain CORRELATION-ID [flags]", "Show the path of one request of the last day, with the verdict of every hop.\nEvery response carries its correlation ID as "+opencmg.HeaderCorrelationID+".")
-	c.register(fs)
-	registerOutput(fs, &output, outputTable, outputJSON)
-	rest, err := parse(fs, args, 0, 1)
+	c.register(fs, outputTable, outputJSON)
+	rest, err := c.parse(e, fs, args, 0, 1)
 	if err != nil {
 		return err
 	}
 	if len(rest) == 0 {
 		return usagef("explain: give the correlation ID, which every response carries as %s", opencmg.HeaderCorrelationID)
-	}
-	way, err := outputWay(output, e.Stdout, outputTable, outputJSON)
-	if err != nil {
-		return err
 	}
 	client, err := c.client(e)
 	if err != nil {
@@ -37,7 +31,7 @@ func Explain(ctx context.Context, e *Env, args []string) error {
 	if err != nil {
 		return err
 	}
-	if way == outputJSON {
+	if c.way == outputJSON {
 		err = printJSON(e.Stdout, x)
 	} else if len(x.Records) > 0 {
 		printPath(e.Stdout, x.Records)

@@ -14,18 +14,11 @@ import (
 // FirewallSheet prints the connections of this deployment that firewalls must
 // let through.
 func FirewallSheet(ctx context.Context, e *Env, args []string) error {
-	var c connection
-	var output string
+	var c asking
 	fs := e.newFlags("firewall-sheet [flags]", "Print hosts, ports, directions and purposes of this very deployment.")
 	gateway := fs.String("gateway", "", "`name` of the gateway; default is the first one")
-	ways := []string{outputTable, outputCSV, outputMarkdown, outputJSON}
-	registerOutput(fs, &output, ways...)
-	c.register(fs)
-	if _, err := parse(fs, args, 0, 0); err != nil {
-		return err
-	}
-	way, err := outputWay(output, e.Stdout, ways...)
-	if err != nil {
+	c.register(fs, outputTable, outputCSV, outputMarkdown, outputJSON)
+	if _, err := c.parse(e, fs, args, 0, 0); err != nil {
 		return err
 	}
 	client, err := c.client(e)
@@ -36,7 +29,7 @@ func FirewallSheet(ctx context.Context, e *Env, args []string) error {
 	if err != nil {
 		return err
 	}
-	return printRules(e.Stdout, way, rules)
+	return printRules(e.Stdout, c.way, rules)
 }
 
 func printRules(w io.Writer, way string, rules []adminservice.FirewallRule) error {

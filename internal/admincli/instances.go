@@ -11,16 +11,10 @@ import (
 // GatewayInstances lists the instances of a gateway. It fails unless all of them
 // are there and connected, so that a script can wait for that.
 func GatewayInstances(ctx context.Context, e *Env, args []string) error {
-	var c connection
-	var output string
+	var c asking
 	fs := e.newFlags("gateway instances [GATEWAY] [flags]", "List the instances of a gateway as they are now.\nThe exit code is 0 when there are as many as wished and all are connected, 1 otherwise.")
-	c.register(fs)
-	registerOutput(fs, &output, outputTable, outputJSON)
-	rest, err := parse(fs, args, 0, 1)
-	if err != nil {
-		return err
-	}
-	way, err := outputWay(output, e.Stdout, outputTable, outputJSON)
+	c.register(fs, outputTable, outputJSON)
+	rest, err := c.parse(e, fs, args, 0, 1)
 	if err != nil {
 		return err
 	}
@@ -49,7 +43,7 @@ func GatewayInstances(ctx context.Context, e *Env, args []string) error {
 		}
 		rows = append(rows, row)
 	}
-	if way == outputJSON {
+	if c.way == outputJSON {
 		err = printJSON(e.Stdout, g.Machines...)
 	} else {
 		err = printTable(e.Stdout, []string{"instance", "connected", "power", "health", "address", "version", "connections", "held"}, rows)

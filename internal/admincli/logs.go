@@ -17,18 +17,12 @@ const followEvery = time.Second
 
 // Logs lists the log files of a site, or shows the end of one.
 func Logs(ctx context.Context, e *Env, args []string) error {
-	var c connection
-	var output string
+	var c asking
 	fs := e.newFlags("logs [NAME] [flags]", "List the log files that the site has: its own and those of gateway instances, connection points and management points. With a name, show the end of that file.")
-	c.register(fs)
-	registerOutput(fs, &output, outputTable, outputJSON)
+	c.register(fs, outputTable, outputJSON)
 	follow := fs.Bool("follow", false, "go on with what is written, until you stop it")
 	tail := fs.Int("tail", adminservice.DefaultLogTail, "how many `bytes` of the end, at most 4194304")
-	names, err := parse(fs, args, 0, 1)
-	if err != nil {
-		return err
-	}
-	way, err := outputWay(output, e.Stdout, outputTable, outputJSON)
+	names, err := c.parse(e, fs, args, 0, 1)
 	if err != nil {
 		return err
 	}
@@ -49,7 +43,7 @@ func Logs(ctx context.Context, e *Env, args []string) error {
 	if err != nil {
 		return err
 	}
-	if way == outputJSON {
+	if c.way == outputJSON {
 		return printJSON(e.Stdout, list...)
 	}
 	var rows [][]string

@@ -41,6 +41,30 @@ func outputWay(asked string, w io.Writer, ways ...string) (string, error) {
 	return "", usagef("--output %s: must be one of %s", asked, strings.Join(ways, ", "))
 }
 
+// asking is what the commands have in common that ask a site and print the
+// answer.
+type asking struct {
+	connection
+	way  string // how to print; after parse one of ways
+	ways []string
+}
+
+// register defines the flags; ways are those that the command has to print.
+func (a *asking) register(fs *flag.FlagSet, ways ...string) {
+	a.connection.register(fs)
+	a.ways = ways
+	registerOutput(fs, &a.way, ways...)
+}
+
+// parse reads the arguments as [parse] does, and decides how to print.
+func (a *asking) parse(e *Env, fs *flag.FlagSet, args []string, least, most int) ([]string, error) {
+	rest, err := parse(fs, args, least, most)
+	if err == nil {
+		a.way, err = outputWay(a.way, e.Stdout, a.ways...)
+	}
+	return rest, err
+}
+
 // printJSON prints objects, one on each line.
 func printJSON[T any](w io.Writer, objects ...T) error {
 	enc := json.NewEncoder(w)
@@ -103,15 +127,9 @@ func printMarkdown(w io.Writer, heads []string, rows [][]string) error {
 
 // listCommand lists a collection; row is one object as a line of the table.
 func listCommand[T any](ctx context.Context, e *Env, fs *flag.FlagSet, args []string, collection string, heads []string, row func(T) []string) error {
-	var c connection
-	var output string
-	c.register(fs)
-	registerOutput(fs, &output, outputTable, outputJSON)
-	if _, err := parse(fs, args, 0, 0); err != nil {
-		return err
-	}
-	way, err := outputWay(output, e.Stdout, outputTable, outputJSON)
-	if err != nil {
+	var c asking
+	c.register(fs, outputTable, outputJSON)
+	if _, err := c.parse(e, fs, args, 0, 0); err != nil {
 		return err
 	}
 	client, err := c.client(e)
@@ -125,7 +143,7 @@ func listCommand[T any](ctx context.Context, e *Env, fs *flag.FlagSet, args []st
 	if len(list) == adminservice.MaxPage {
 		fmt.Fprintf(e.Stderr, "only the first %d are shown\n", adminservice.MaxPage)
 	}
-	if way == outputJSON {
+	if c.way == outputJSON {
 		return printJSON(e.Stdout, list...)
 	}
 	var rows [][]string

@@ -16,10 +16,10 @@ import (
 // Preflight makes the checks of the checklist for a planned gateway, before it
 // is created. It ends with [ErrReported] when an item failed or is to be done.
 func Preflight(ctx context.Context, e *Env, args []string) error {
-	var c connection
+	var c asking
 	var cert serverCert
 	var g adminservice.NewGateway
-	var output, file, size, environment string
+	var file, size, environment string
 	var selfHosted bool
 	fs := e.newFlags("preflight [flags]", "Check a planned gateway before it is created. Nothing is created.")
 	fs.StringVar(&file, "f", "", "YAML or JSON `file` with what is planned, as the administration service takes it for a new gateway; flags go before it")
@@ -34,13 +34,8 @@ func Preflight(ctx context.Context, e *Env, args []string) error {
 	app := fs.String("server-app", "", "`ID` of the server application that deploys; default is the only one")
 	fs.StringVar(&environment, "environment", "", "`AzurePublicCloud|AzureUSGovernmentCloud`; default is that of the tenant")
 	fs.BoolVar(&selfHosted, "self-hosted", false, "the gateway runs on hosts of your own")
-	registerOutput(fs, &output, outputTable, outputJSON, outputMarkdown)
-	c.register(fs)
-	if _, err := parse(fs, args, 0, 0); err != nil {
-		return err
-	}
-	way, err := outputWay(output, e.Stdout, outputTable, outputJSON, outputMarkdown)
-	if err != nil {
+	c.register(fs, outputTable, outputJSON, outputMarkdown)
+	if _, err := c.parse(e, fs, args, 0, 0); err != nil {
 		return err
 	}
 	if file != "" {
@@ -78,7 +73,7 @@ func Preflight(ctx context.Context, e *Env, args []string) error {
 	if err != nil {
 		return err
 	}
-	return report(e, way, items)
+	return report(e, c.way, items)
 }
 
 // loadPlan reads a new gateway as YAML, of which JSON is a part. Unknown keys

@@ -11,16 +11,10 @@ import (
 
 // Feature lists the optional features of the site, or switches one.
 func Feature(ctx context.Context, e *Env, args []string) error {
-	var c connection
-	var output string
+	var c asking
 	fs := e.newFlags("feature [ID on|off] [flags]", "List the optional features of the site, or switch one on or off.")
-	registerOutput(fs, &output, outputTable, outputJSON)
-	c.register(fs)
-	rest, err := parse(fs, args, 0, 2)
-	if err != nil {
-		return err
-	}
-	way, err := outputWay(output, e.Stdout, outputTable, outputJSON)
+	c.register(fs, outputTable, outputJSON)
+	rest, err := c.parse(e, fs, args, 0, 2)
 	if err != nil {
 		return err
 	}
@@ -47,7 +41,7 @@ func Feature(ctx context.Context, e *Env, args []string) error {
 	if err != nil {
 		return err
 	}
-	if way == outputJSON {
+	if c.way == outputJSON {
 		return printJSON(e.Stdout, list...)
 	}
 	var rows [][]string
