@@ -212,16 +212,15 @@ func (s *Server) listAnalyses(w http.ResponseWriter, r *http.Request) error {
 // getAnalysis is GET Analyses/{id}. With wait it answers when there are more rows
 // than after, when the analysis has ended, or when the time is over.
 func (s *Server) getAnalysis(w http.ResponseWriter, r *http.Request) error {
-	seconds, err := queryNumber(r, "wait", int(maxWait/time.Second))
+	ctx, cancel, err := waiting(r)
 	if err != nil {
 		return err
 	}
+	defer cancel()
 	after, err := queryNumber(r, "after", 1<<30)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), time.Duration(seconds)*time.Second)
-	defer cancel()
 	id := r.PathValue("id")
 	for {
 		a, changed := s.analyses.find(id)

@@ -1,10 +1,8 @@
 package site
 
 import (
-	"context"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
@@ -28,16 +26,15 @@ func (s *Server) listOperations(w http.ResponseWriter, r *http.Request) error {
 // the log has more lines than after, when the operation has ended, or when the
 // time is over.
 func (s *Server) getOperation(w http.ResponseWriter, r *http.Request) error {
-	seconds, err := queryNumber(r, "wait", int(maxWait/time.Second))
+	ctx, cancel, err := waiting(r)
 	if err != nil {
 		return err
 	}
+	defer cancel()
 	after, err := queryNumber(r, "after", 1<<30)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), time.Duration(seconds)*time.Second)
-	defer cancel()
 	changes := s.db.Watch(ctx)
 	for {
 		op, err := s.db.Operation(r.Context(), r.PathValue("id"))

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
@@ -396,6 +397,20 @@ func accepted(w http.ResponseWriter, op adminservice.Operation) error {
 	w.Header().Set("Location", adminservice.BasePath+"Operations/"+url.PathEscape(op.ID))
 	w.Header().Set("Retry-After", "1")
 	return answer(w, http.StatusAccepted, op)
+}
+
+// maxWait bounds a request that waits for a change.
+const maxWait = 60 * time.Second
+
+// waiting is the context of a request that waits for a change: it ends with the
+// request, and when the seconds of its query parameter wait are over.
+func waiting(r *http.Request) (context.Context, context.CancelFunc, error) {
+	seconds, err := queryNumber(r, "wait", int(maxWait/time.Second))
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), time.Duration(seconds)*time.Second)
+	return ctx, cancel, nil
 }
 
 func queryNumber(r *http.Request, name string, most int) (int, error) {

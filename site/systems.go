@@ -220,17 +220,13 @@ func (s *Server) renewSystem(w http.ResponseWriter, r *http.Request, sys *system
 	return answer(w, http.StatusOK, reply)
 }
 
-// maxWait bounds a request that waits for a change.
-const maxWait = 60 * time.Second
-
 // getDocuments answers the system's documents, and waits for a change when the
 // caller has them.
 func (s *Server) getDocuments(w http.ResponseWriter, r *http.Request, sys *system) error {
-	seconds, err := queryNumber(r, "wait", int(maxWait/time.Second))
+	ctx, cancel, err := waiting(r)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), time.Duration(seconds)*time.Second)
 	defer cancel()
 	changes := s.db.Watch(ctx)
 	for {

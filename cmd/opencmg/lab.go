@@ -18,6 +18,7 @@ import (
 type labOptions struct {
 	once, json       bool
 	bare             bool // leave the set-up to whoever tries it
+	serve            serveFlags
 	fault            string
 	dataDir          string
 	instances        int
@@ -41,6 +42,7 @@ func parseLabOptions(e *env, args []string) (labOptions, error) {
 	fs.BoolVar(&o.once, "once", false, "end after the show: 0 when every step was ok and every refusal was right, 1 otherwise")
 	fs.BoolVar(&o.json, "json", false, "print one JSON object instead of tables; implies --once")
 	fs.BoolVar(&o.bare, "bare", false, "start the site as it is before the set-up, and leave the five parts to you")
+	fs.BoolVar(&o.serve.withParent, "until-stdin-closes", false, "") // of the program's tests
 	fs.StringVar(&o.fault, "fault", "", "break something while clients work: `"+strings.Join(labFaults, "|")+"`")
 	fs.StringVar(&o.dataDir, "data-dir", "", "keep the lab's data in this `directory`; default is a temporary one that goes away")
 	fs.IntVar(&o.instances, "instances", 2, "gateway instances, 1 to 16")
@@ -118,6 +120,8 @@ func runLab(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := o.serve.context(ctx, e)
+	defer cancel()
 	l := &lab{opts: o}
 	if l.dir, l.temporary, err = makeLabDir(o.dataDir); err != nil {
 		return err

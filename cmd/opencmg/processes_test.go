@@ -46,9 +46,19 @@ func startProgram(t *testing.T, args ...string) *testProcess {
 		t.Fatal(err)
 	}
 	p := &testProcess{done: make(chan struct{})}
+	isLab := args[0] == "lab"
+	if isLab {
+		// A lab does not outlive a test that was cut off.
+		args = append(args, "--until-stdin-closes")
+	}
 	p.cmd = exec.Command(self, args...)
 	p.cmd.Args[0] = "opencmg"
 	p.cmd.Stdout, p.cmd.Stderr = p, p
+	if isLab {
+		if _, err := p.cmd.StdinPipe(); err != nil { // which ends with this process
+			t.Fatal(err)
+		}
+	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -274,7 +274,8 @@ func outputs(c *cmdlet.Cmdlet) string {
 	return "Nothing."
 }
 
-func parameterHelp(p *cmdlet.Parameter) string {
+// about is what a parameter is, what it may be, and what it is when left out.
+func about(p *cmdlet.Parameter) string {
 	text := p.Summary
 	if values := p.AcceptedValues(); values != nil {
 		text += " One of " + strings.Join(values, ", ")
@@ -286,6 +287,11 @@ func parameterHelp(p *cmdlet.Parameter) string {
 	if p.Default != "" {
 		text += " Default: " + p.Default + "."
 	}
+	return text
+}
+
+func parameterHelp(p *cmdlet.Parameter) string {
+	text := about(p)
 	if p.Wildcards {
 		text += " May have wildcards."
 	}

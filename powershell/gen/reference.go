@@ -226,17 +226,7 @@ func someSets(sets []string) string {
 
 // summary is what a parameter is, with all that its column has no place for.
 func summary(p *cmdlet.Parameter) string {
-	text := p.Summary
-	if values := p.AcceptedValues(); values != nil {
-		text += " One of " + strings.Join(values, ", ")
-		if p.Open() {
-			text += ", or any newer one"
-		}
-		text += "."
-	}
-	if p.Default != "" {
-		text += " Default: " + p.Default + "."
-	}
+	text := about(p)
 	if p.Pipeline {
 		text += " Takes piped objects."
 	}
