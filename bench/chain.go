@@ -128,8 +128,13 @@ func serveGateway(ctx context.Context, c *childConfig, say *json.Encoder) error 
 	if err != nil {
 		return err
 	}
+	state := filepath.Join(c.Dir, "gateway-state") // records go to disk, as in service
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return err
+	}
 	s, err := gateway.New(gateway.Config{
-		Gateway: benchGateway, ServiceName: serviceName, Site: benchSite, SiteCA: ca[0], TunnelCertificate: instance,
+		StateDir: state,
+		Gateway:  benchGateway, ServiceName: serviceName, Site: benchSite, SiteCA: ca[0], TunnelCertificate: instance,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &edge, nil },
 		Log:            benchLog(),
 	})
@@ -164,6 +169,9 @@ func serveConnectionPoint(ctx context.Context, c *childConfig, say *json.Encoder
 		return err
 	}
 	records := web.NewRecords(8192)
+	if records.Journal, err = web.NewJournal(web.JournalConfig{Dir: filepath.Join(c.Dir, "connpoint-records"), Log: benchLog()}); err != nil {
+		return err
+	}
 	p, err := connpoint.New(connpoint.Config{
 		Name: "bench", ConnectionID: "bench-1", Site: benchSite, SiteCA: ca[0], Certificate: pair,
 		Gateways: []opencmg.GatewayTarget{{Name: benchGateway, ServiceName: serviceName,
@@ -184,6 +192,7 @@ func serveConnectionPoint(ctx context.Context, c *childConfig, say *json.Encoder
 		return err
 	}
 	var wg sync.WaitGroup
+	wg.Go(func() { records.Journal.Run(ctx) })
 	wg.Go(func() { (&web.Private{Records: records, Ready: p.Ready}).Serve(ctx, private) })
 	defer wg.Wait()
 	return p.Run(ctx)

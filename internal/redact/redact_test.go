@@ -158,7 +158,7 @@ func TestTextKeepsWhatFollows(t *testing.T) {
 // A hostile log does not keep the administrator waiting.
 func TestTextIsLinear(t *testing.T) {
 	var b strings.Builder
-	for i := range 20000 {
+	for i := range 5000 {
 		b.WriteString("MI" + strings.Repeat("A", 48+i%7) + "\n")
 	}
 	if got := redact.Text([]byte(b.String())); len(got) > b.Len() {
