@@ -60,7 +60,7 @@ func (s *Server) newAnalysisSignIn(in *adminservice.NewAnalysis) (*analysisSignI
 		}
 		// What the parser says about a key is nobody's business.
 		if a.pair, err = tls.X509KeyPair([]byte(in.Certificate), []byte(in.Key)); err != nil {
-			return nil, opencmg.Errorf(opencmg.Invalid, "certificate and key do not make a pair in PEM")
+			return nil, opencmg.Errorf(opencmg.Invalid, "certificate and key do not make a pair in PEM: give the certificate with the key that it was issued for")
 		}
 		return a, nil
 	case adminservice.AnalyzeToken, adminservice.AnalyzeEntraUser:

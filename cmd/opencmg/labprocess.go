@@ -247,7 +247,7 @@ func (pp *portPicker) pick() (string, error) {
 		pp.used[port] = true
 		return addr, nil
 	}
-	return "", opencmg.Errorf(opencmg.Unavailable, "no free port between %d and %d on 127.0.0.1", pp.block, pp.block+blockSize)
+	return "", opencmg.Errorf(opencmg.Unavailable, "no free port between %d and %d on 127.0.0.1: stop what listens there", pp.block, pp.block+blockSize)
 }
 
 func (pp *portPicker) takeBlock() error {

@@ -28,9 +28,14 @@ opencmg New-CMCloudManagementAzureService -Name "$TENANT_NAME" -Description "Clo
 opencmg New-CMCloudManagementGateway -ServiceCertPath "$SERVICE_CERT" -ServiceCertPasswordFile "$SERVICE_CERT_PASSWORD_FILE" \
 	-EnvironmentSetting "$ENVIRONMENT" -SubscriptionId "$SUBSCRIPTION_ID" -Region "$REGION" -VMSSVMSize Lab -VMInstanceCount 2 \
 	-CARootCert "$ROOT_CA=RootCA,$INTERMEDIATE_CA=IntermediateCA" -CheckClientCertRevocation '$true' -EnforceProtocol '$true' -Force
-until opencmg Get-CMCloudManagementGateway -Name "$SERVICE_NAME" | grep -q '"State":0,"StatusDetails":1'; do
-	opencmg Get-CMCloudManagementGateway -Name "$SERVICE_NAME" | grep -q '"State":1,' || exit 1 # it failed
-	sleep 1
+state=1
+while [ "$state" != 0 ]; do
+	state=$(opencmg Get-CMCloudManagementGateway -Name "$SERVICE_NAME" | sed 's/.*"State":\([0-9]*\).*/\1/')
+	case $state in
+	0) ;;
+	1) sleep 1 ;;
+	*) echo "the deployment failed: opencmg checklist says why" >&2 && exit 1 ;;
+	esac
 done
 
 # The connection point. Its host joins once with a token that the site gives.

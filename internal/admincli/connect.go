@@ -181,7 +181,7 @@ func (p Profile) Client() (*adminservice.Client, error) {
 		}
 		t.RootCAs = x509.NewCertPool()
 		if !t.RootCAs.AppendCertsFromPEM(b) {
-			return nil, opencmg.Errorf(opencmg.Invalid, "the site CA: %s holds no certificate", p.CAFile)
+			return nil, opencmg.Errorf(opencmg.Invalid, "the site CA: %s holds no certificate: take site-ca.pem of the site server", p.CAFile)
 		}
 	}
 	c := &adminservice.Client{URL: p.Site, Token: p.token}
