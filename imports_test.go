@@ -29,8 +29,9 @@ var ours = map[string][]string{
 	"adminservice/cmdlet":   {".", "adminservice"},
 	"adminservice/declared": {".", "adminservice"}, // hides the file format and the order of changes
 	// ccm: the connection analyzer asks what a client asks
-	"site":                           {".", "pki", "ccm", "sitedb", "azure", "adminservice", "adminservice/cmdlet", "internal/web", "internal/bootstrap", "internal/cloudinit", "internal/cmtrace", "internal/outbound"},
-	"internal/redact":                {}, // it must be able to redact anything
+	"site":                           {".", "pki", "ccm", "sitedb", "azure", "adminservice", "adminservice/cmdlet", "internal/web", "internal/bootstrap", "internal/cloudinit", "internal/cmtrace", "internal/outbound", "site/console"},
+	"site/console":                   {".", "adminservice", "internal/web"}, // a client of the administration service, with pages
+	"internal/redact":                {},                                    // it must be able to redact anything
 	"internal/outbound":              {"."},
 	"internal/probe":                 {".", "tunnel", "internal/outbound"},
 	"internal/keyvault":              {"."},

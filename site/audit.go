@@ -18,6 +18,7 @@ const (
 	msgDeleted        = 30002
 	msgAsked          = 30003 // an operation was asked for
 	msgJoined         = 30010
+	msgSignedIn       = 30020 // to the console
 	msgDeployed       = 9409
 	msgOperationEnded = 9410
 	msgOperationFails = 9411

@@ -66,6 +66,10 @@ var (
 // signIn finds out who calls: by a local token, an Entra token, or a client
 // certificate.
 func (s *Server) signIn(r *http.Request) (caller, error) {
+	// A request that this process makes for somebody who has signed in.
+	if c := callerOf(r.Context()); c.account != "" {
+		return c, nil
+	}
 	accounts, err := readAll[accountRecord](r.Context(), s.db, kindAccount)
 	if err != nil {
 		return caller{}, err
@@ -78,26 +82,43 @@ func (s *Server) signIn(r *http.Request) (caller, error) {
 		if strings.Count(token, ".") == 2 {
 			return s.signInEntra(r.Context(), token, accounts)
 		}
-		hash := hashToken(token)
-		for _, a := range accounts {
-			if a.Value.TokenHash != "" && subtle.ConstantTimeCompare([]byte(a.Value.TokenHash), []byte(hash)) == 1 {
-				return caller{a.Name, a.Value.Role}, nil
-			}
+		if a := accountOfToken(accounts, token); a != nil {
+			return caller{a.Name, a.Value.Role}, nil
 		}
 		return caller{}, opencmg.Errorf(opencmg.Unauthorized, "the token belongs to no administrator of this site")
 	}
 	if cert := peerCertificate(r); cert != nil {
-		for _, a := range accounts {
-			if a.Value.Thumbprint != "" && a.Value.Thumbprint == pki.Thumbprint(cert) {
-				if now := s.cfg.Now(); now.After(cert.NotAfter) || now.Before(cert.NotBefore) {
-					return caller{}, opencmg.Errorf(opencmg.Unauthorized, "the certificate of %s is not valid now: it is for %s to %s", a.Name, cert.NotBefore.UTC().Format(time.RFC3339), cert.NotAfter.UTC().Format(time.RFC3339))
-				}
-				return caller{a.Name, a.Value.Role}, nil
-			}
+		a, err := s.accountOfCertificate(accounts, cert)
+		if err != nil {
+			return caller{}, err
 		}
-		return caller{}, opencmg.Errorf(opencmg.Unauthorized, "the certificate %q belongs to no administrator of this site", cert.Subject)
+		return caller{a.Name, a.Value.Role}, nil
 	}
 	return caller{}, opencmg.Errorf(opencmg.Unauthorized, "sign in with a client certificate, or send a token as Authorization: Bearer")
+}
+
+// accountOfToken finds the account of a local token, nil when there is none.
+func accountOfToken(accounts []*record[accountRecord], token string) *record[accountRecord] {
+	hash := hashToken(token)
+	for _, a := range accounts {
+		if a.Value.TokenHash != "" && subtle.ConstantTimeCompare([]byte(a.Value.TokenHash), []byte(hash)) == 1 {
+			return a
+		}
+	}
+	return nil
+}
+
+// accountOfCertificate finds the account of a certificate whose key was proved.
+func (s *Server) accountOfCertificate(accounts []*record[accountRecord], cert *x509.Certificate) (*record[accountRecord], error) {
+	for _, a := range accounts {
+		if a.Value.Thumbprint != "" && a.Value.Thumbprint == pki.Thumbprint(cert) {
+			if now := s.cfg.Now(); now.After(cert.NotAfter) || now.Before(cert.NotBefore) {
+				return nil, opencmg.Errorf(opencmg.Unauthorized, "the certificate of %s is not valid now: it is for %s to %s", a.Name, cert.NotBefore.UTC().Format(time.RFC3339), cert.NotAfter.UTC().Format(time.RFC3339))
+			}
+			return a, nil
+		}
+	}
+	return nil, opencmg.Errorf(opencmg.Unauthorized, "the certificate %q belongs to no administrator of this site", cert.Subject)
 }
 
 // peerCertificate returns the certificate whose key the caller proved.

@@ -124,12 +124,7 @@ type checklist struct {
 	trusted  []*record[trustedRecord]
 
 	// What was found outside.
-	cloud      map[string]opencmg.Check // by ID
-	cloudWhy   verdict                  // instead, when nobody could look
-	signIn     error                    // of the server app
-	consent    map[string]opencmg.Check
-	consentWhy string
-	own        *opencmg.ProbeReport // of the site server
+	outsideLook
 }
 
 // getChecklist answers for a gateway that exists, or for what a new one needs.
@@ -142,7 +137,11 @@ func (s *Server) getChecklist(w http.ResponseWriter, r *http.Request) error {
 	if in.Instances, err = queryNumber(r, "instances", 1<<20); err != nil {
 		return err
 	}
-	return s.answerChecklist(w, r, &in)
+	kept, err := queryNumber(r, "kept", int(time.Hour/time.Second))
+	if err != nil {
+		return err
+	}
+	return s.answerChecklist(w, r, &in, time.Duration(kept)*time.Second)
 }
 
 // askChecklist is the same with a planned gateway, or with findings of the
@@ -155,13 +154,13 @@ func (s *Server) askChecklist(w http.ResponseWriter, r *http.Request) error {
 	if in.Probes != nil && len(in.Probes.Probes) > opencmg.MaxProbes {
 		return opencmg.Errorf(opencmg.Invalid, "probes: more than %d", opencmg.MaxProbes)
 	}
-	return s.answerChecklist(w, r, &in)
+	return s.answerChecklist(w, r, &in, 0)
 }
 
 // checklistTimeout bounds all that a checklist looks at outside.
 const checklistTimeout = time.Minute
 
-func (s *Server) answerChecklist(w http.ResponseWriter, r *http.Request, in *adminservice.ChecklistRequest) error {
+func (s *Server) answerChecklist(w http.ResponseWriter, r *http.Request, in *adminservice.ChecklistRequest, kept time.Duration) error {
 	if in.Instances < 0 || in.Instances > opencmg.MaxInstances {
 		return opencmg.Errorf(opencmg.Invalid, "instances: must be 1 to %d, is %d", opencmg.MaxInstances, in.Instances)
 	}
@@ -178,7 +177,11 @@ func (s *Server) answerChecklist(w http.ResponseWriter, r *http.Request, in *adm
 	if err != nil {
 		return err
 	}
-	c.lookOutside()
+	if kept > 0 {
+		c.lookOutsideLately(kept)
+	} else {
+		c.lookOutside()
+	}
 	if r.Context().Err() != nil {
 		return r.Context().Err()
 	}

@@ -166,6 +166,8 @@ func (c *checklist) serverSignIn() verdict {
 	switch a := c.deployer(); {
 	case a == nil:
 		return todo("import or create the server application first", importCommand, "there is no server application to sign in as")
+	case c.pending:
+		return comesSoon()
 	case c.signIn != nil:
 		v := failed("check the secret and its end in the portal, and import it again", importCommand, "%s", problemText(c.signIn))
 		return v

@@ -18,6 +18,7 @@ import (
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/internal/web"
+	"github.com/opencmg/opencmg/site/console"
 )
 
 // A route is one operation of the administration service. openapi.yaml of
@@ -146,6 +147,8 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("GET "+adminservice.WMIPath+"{$}", classes)
 	mux.Handle("GET "+strings.TrimSuffix(adminservice.WMIPath, "/"), classes)
 	s.systemRoutes(mux)
+	mux.Handle(console.Path, s.console)
+	mux.Handle("GET /{$}", http.RedirectHandler(console.Path, http.StatusSeeOther))
 	return withHeaders(s.sameOrigin(keyAsSegment(http.MaxBytesHandler(s.orProblem(mux), maxBody))))
 }
 

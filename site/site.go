@@ -116,6 +116,7 @@ type Server struct {
 	keys    *keys
 	log     *slog.Logger
 	handler http.Handler
+	console http.Handler
 	metrics *metrics
 
 	guard     guard
@@ -124,6 +125,7 @@ type Server struct {
 	kept      *keptLogs
 	questions *questions
 	analyses  *analyses
+	outside   *keptOutside
 	manager   *manager
 	publisher *publisher
 	duties    []*duty
@@ -159,7 +161,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	cfg.Poll = cmp.Or(cfg.Poll, 5*time.Second)
 	cfg.Watch = cmp.Or(cfg.Watch, time.Minute)
-	s := &Server{cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)), live: newLive(cfg.Now()), questions: newQuestions(cfg.Now()), analyses: newAnalyses(), kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}}}
+	s := &Server{cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)), live: newLive(cfg.Now()), questions: newQuestions(cfg.Now()), analyses: newAnalyses(), outside: newKeptOutside(), kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}}}
 	s.jwks = pki.NewJWKSCache(pki.JWKSConfig{HTTP: cfg.HTTP, Log: s.log})
 	token := newSecret()
 	var err error
@@ -179,6 +181,9 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.publisher = &publisher{s: s}
 	s.manager = newManager(s)
 	s.duties = s.allDuties()
+	if s.console, err = s.newConsole(); err != nil {
+		return nil, err
+	}
 	s.handler = s.routes()
 	return s, nil
 }
@@ -213,6 +218,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	g.Go(func() error { return s.publisher.run(ctx) })
 	g.Go(func() error { return s.manager.run(ctx) })
 	g.Go(func() error { return s.runAnalyses(ctx) })
+	g.Go(func() error { return s.runOutside(ctx) })
 	g.Go(func() error { return s.watch(ctx) })
 	g.Go(func() error {
 		err := server.ServeTLS(ln, "", "")

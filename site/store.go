@@ -32,6 +32,7 @@ const (
 	kindAnalysis       = "analysis"     // of a gateway by the connection analyzer
 	kindMappings       = "url-mappings" // by connection point: signed
 	kindFeature        = "feature"
+	kindSession        = "session" // of the console
 )
 
 // A record is one object of the site, decoded. Its version is what the

@@ -1,0 +1,24 @@
+package console
+
+import "slices"
+
+// allViews are the pages. Each file of this package brings its own.
+func (c *Console) allViews() []view {
+	return slices.Concat(
+		checklistViews(),
+		gatewayViews(),
+	)
+}
+
+// allActions are what forms do.
+func (c *Console) allActions() []action {
+	return slices.Concat(
+		checklistActions(),
+		gatewayActions(),
+	)
+}
+
+// allAnswers are what is neither.
+func (c *Console) allAnswers() []rawAnswer {
+	return nil
+}
