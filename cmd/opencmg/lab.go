@@ -228,7 +228,13 @@ func (l *lab) startServers(ctx context.Context, ui *labUI) error {
 	if err := l.start(ctx, ui.progress, "crl-server", "lab-cloud", "site"); err != nil {
 		return err
 	}
-	return l.connectAdmin()
+	if err := l.connectAdmin(); err != nil {
+		return err
+	}
+	if !l.opts.once { // with --once nobody has the time to look
+		ui.console(l)
+	}
+	return nil
 }
 
 // partClients is the name of part 5.

@@ -90,11 +90,12 @@ func (l *lab) serveBare(ctx context.Context, ui *labUI) error {
 	fmt.Fprintf(ui.e.stdout, `
 A site without a cloud management gateway
 
+  Console                 %[7]s
   Administration service  %[1]s
   Management point        %[2]s (gateway traffic is off)
   Lab cloud               https://%[3]s
 
-Go through the five parts yourself: docs/setup/README.md says how. What an
+Go through the five parts yourself, in the console or as docs/setup/README.md says. What an
 administrator has in hand (certificate, tenant, subscription, two app
 registrations) is set as variables by
     . %[4]s
@@ -103,7 +104,7 @@ and what is to be done next is always said by
 For programs: %[6]s
 
 Ctrl-C ends the lab and removes what it made.
-`, l.admin.URL, l.info.ManagementPoint, l.addr.cloud, l.info.SetUp.EnvFile, programName(), l.path(labInfoFile))
+`, l.admin.URL, l.info.ManagementPoint, l.addr.cloud, l.info.SetUp.EnvFile, programName(), l.path(labInfoFile), l.consoleURL())
 	<-ctx.Done()
 	ui.say("stopping")
 	return nil
@@ -156,7 +157,7 @@ func (l *lab) describeBare() error {
 	}
 	l.infoMu.Lock()
 	l.info = labInfo{
-		PID: os.Getpid(), ServiceName: labServiceName, PublicAddress: l.addr.frontends[machineHTTPS], CAFile: l.path("ca.pem"), ManagementPoint: "https://" + l.addr.mp,
+		PID: os.Getpid(), Console: labConsole{URL: l.consoleURL()}, ServiceName: labServiceName, PublicAddress: l.addr.frontends[machineHTTPS], CAFile: l.path("ca.pem"), ManagementPoint: "https://" + l.addr.mp,
 		AdminService: labAdminService{URL: l.admin.URL, CAFile: l.path("site", siteCAFile), TokenFile: l.path("site", siteTokenFile)},
 		SetUp:        s, LogDir: l.path("logs"),
 	}

@@ -14,9 +14,12 @@ import (
 // labInfo is lab.json in the lab's data directory: it tells programs what a
 // newcomer reads on the screen. It holds secrets of the lab (0600).
 type labInfo struct {
-	PID         int      `json:"pid"`
-	ServiceName string   `json:"serviceName"`
-	GatewayURLs []string `json:"gatewayURLs"` // one for each instance
+	PID int `json:"pid"`
+	// Console is the site's web console, where the token of AdminService signs
+	// in.
+	Console     labConsole `json:"console"`
+	ServiceName string     `json:"serviceName"`
+	GatewayURLs []string   `json:"gatewayURLs"` // one for each instance
 	// PublicAddress is where the gateway's own address and port 443 are on
 	// loopback.
 	PublicAddress string `json:"publicAddress"`
@@ -34,6 +37,10 @@ type labInfo struct {
 	SetUp     labSetUp      `json:"setUp,omitzero"`
 	LogDir    string        `json:"logDir"`
 	Processes []labProcInfo `json:"processes"`
+}
+
+type labConsole struct {
+	URL string `json:"url"`
 }
 
 type labKeyPair struct {

@@ -16,6 +16,7 @@ import (
 	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/internal/sitelink"
 	"github.com/opencmg/opencmg/pki"
+	"github.com/opencmg/opencmg/site/console"
 )
 
 // The five parts of the set-up, as an administrator goes through them: all of
@@ -83,6 +84,9 @@ func (l *lab) connectAdmin() error {
 	// one file for both.
 	return pki.WriteFile(l.path("ca.pem"), append(l.publicCA.CertificatePEM(), b...), 0o644)
 }
+
+// consoleURL is where the site's console is.
+func (l *lab) consoleURL() string { return l.admin.URL + console.Path }
 
 // post sends a request and returns what it made.
 func post[T any](ctx context.Context, l *lab, path string, in any) (T, error) {

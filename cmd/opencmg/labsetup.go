@@ -375,7 +375,7 @@ func (l *lab) describe(ctx context.Context) error {
 	base := "https://" + l.addr.gatewayHTTPS[0]
 	l.infoMu.Lock()
 	l.info = labInfo{
-		PID: os.Getpid(), ServiceName: labServiceName, PublicAddress: l.addr.frontends[machineHTTPS], CAFile: l.path("ca.pem"),
+		PID: os.Getpid(), Console: labConsole{URL: l.consoleURL()}, ServiceName: labServiceName, PublicAddress: l.addr.frontends[machineHTTPS], CAFile: l.path("ca.pem"),
 		MutualAuthBase:  base + opencmg.MutualAuthPrefix + string(l.mpRole),
 		ServerAuthBase:  base + opencmg.ServerAuthPrefix + string(l.mpRole),
 		ManagementPoint: "https://" + l.addr.mp,

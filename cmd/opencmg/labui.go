@@ -77,6 +77,19 @@ func (ui *labUI) say(format string, args ...any) {
 	fmt.Fprintf(ui.e.stderr, format+"\n", args...)
 }
 
+// console says, before anything else, where one can watch.
+func (ui *labUI) console(l *lab) {
+	ui.mu.Lock()
+	defer ui.mu.Unlock()
+	ui.end()
+	fmt.Fprintf(ui.e.stdout, `
+  Console  %s
+           sign in with the token in %s
+           (the browser does not know the lab's site CA: trust %s, or go on in spite of its warning)
+
+`, l.consoleURL(), l.path("site", siteTokenFile), l.path("site", siteCAFile))
+}
+
 // report prints what happened.
 func (ui *labUI) report(r *labReport, err error) {
 	ui.mu.Lock()
@@ -228,6 +241,8 @@ func (ui *labUI) whatNext(l *lab, r *labReport) {
 	fmt.Fprintf(w, `
 What to try next
 
+  Watch it, and change it, in a browser (token: %[9]s):
+    %[14]s
   Ask the gateway as a client with a certificate that the site trusts:
     curl --cacert %[1]s --cert %[2]s --key %[3]s \
       "%[4]s/SMS_MP/.sms_aut?MPLIST" -i
@@ -253,7 +268,7 @@ What to try next
 
 Ctrl-C ends the lab and removes what it made.
 `, l.info.CAFile, l.info.SpareClient.CertFile, l.info.SpareClient.KeyFile, l.info.MutualAuthBase, l.info.LogDir, l.path(labInfoFile), programName(), refused+profile,
-		l.info.AdminService.TokenFile, l.info.AdminService.CAFile, l.info.AdminService.URL+adminservice.BasePath, labGateway+profile, profile)
+		l.info.AdminService.TokenFile, l.info.AdminService.CAFile, l.info.AdminService.URL+adminservice.BasePath, labGateway+profile, profile, l.consoleURL())
 }
 
 // programName is what to type to run this program again.

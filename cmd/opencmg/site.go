@@ -28,6 +28,7 @@ import (
 	"github.com/opencmg/opencmg/internal/web"
 	"github.com/opencmg/opencmg/pki"
 	"github.com/opencmg/opencmg/site"
+	"github.com/opencmg/opencmg/site/console"
 	"github.com/opencmg/opencmg/sitedb"
 )
 
@@ -312,6 +313,7 @@ func announceSite(e *env, c *SiteServerConfig, s *site.Server) error {
 		}
 		fmt.Fprintf(e.stderr, "Site %s is new. Its first administrator signs in with the token in %s;\nkeep that file as you would keep a password, and make accounts of your own (Accounts).\n", s.Code(), token)
 	}
+	fmt.Fprintf(e.stderr, "Site %s: console at %s%s\n", s.Code(), c.URL, console.Path)
 	fmt.Fprintf(e.stderr, "Site %s: administration service at %s/AdminService/v1.0/\n  curl --cacert %s -H @<(printf 'Authorization: Bearer %%s' \"$(cat %s)\") %s/AdminService/v1.0/Site\n", s.Code(), c.URL, ca, token, c.URL)
 	return nil
 }
