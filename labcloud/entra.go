@@ -20,10 +20,12 @@ import (
 //	/discovery/v2.0/keys                     /discovery/keys
 //	/oauth2/v2.0/token                       /oauth2/token
 //	/oauth2/v2.0/devicecode                  /oauth2/devicecode
+//	/oauth2/v2.0/authorize
 //
-// entra_grants.go has what happens at the token URL.
+// entra_authorize.go has the page where people sign in, entra_grants.go what
+// happens at the token URL.
 
-// serveEntra answers discovery, keys, and the two URLs of sign-in.
+// serveEntra answers discovery, keys, and the URLs of sign-in.
 func (s *Server) serveEntra(w http.ResponseWriter, r *http.Request) {
 	tenant, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	tenant = strings.ToLower(tenant)
@@ -50,6 +52,8 @@ func (s *Server) serveEntra(w http.ResponseWriter, r *http.Request) {
 		needs, answer = http.MethodPost, s.startDeviceCode
 	}
 	switch {
+	case path == "oauth2/v2.0/authorize" && known && (r.Method == http.MethodGet || r.Method == http.MethodPost):
+		s.signInPerson(w, r, tenant)
 	case answer == nil:
 		http.NotFound(w, r)
 	case r.Method != needs:
@@ -91,8 +95,9 @@ func (s *Server) discovery(_ *http.Request, tenant string, version int) (any, *e
 		"jwks_uri":                              base + "/discovery" + path + "keys",
 		"response_types_supported":              []string{"code", "id_token", "token"},
 		"response_modes_supported":              []string{"query", "fragment", "form_post"},
-		"grant_types_supported":                 []string{"client_credentials", "refresh_token", grantDeviceCode},
+		"grant_types_supported":                 []string{"authorization_code", "client_credentials", "refresh_token", grantDeviceCode},
 		"subject_types_supported":               []string{"pairwise"},
+		"code_challenge_methods_supported":      []string{"S256"},
 		"scopes_supported":                      []string{"openid", "profile", "email", "offline_access"},
 		"id_token_signing_alg_values_supported": []string{"RS256"},
 		"token_endpoint_auth_methods_supported": []string{"client_secret_post", "private_key_jwt", "client_secret_basic"},

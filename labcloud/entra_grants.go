@@ -16,7 +16,7 @@ import (
 )
 
 // Grants at the token URL: client_credentials by secret, certificate or
-// federated token, device code, and refresh.
+// federated token, authorization code, device code, and refresh.
 const (
 	grantDeviceCode = "urn:ietf:params:oauth:grant-type:device_code"
 	assertionType   = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -50,6 +50,8 @@ func (s *Server) token(r *http.Request, tenant string, _ int) (any, *entraError)
 	switch form.Get("grant_type") {
 	case "client_credentials":
 		return s.clientCredentials(tenant, form)
+	case "authorization_code":
+		return s.redeemAuthorizationCode(tenant, form)
 	case grantDeviceCode, "device_code": // the SDK says it short
 		return s.redeemDeviceCode(tenant, form)
 	case "refresh_token":
@@ -269,7 +271,7 @@ func (s *Server) redeemDeviceCode(tenant string, form url.Values) (any, *entraEr
 	if fail != nil {
 		return nil, fail
 	}
-	return s.userTokens(tenant, d.AppID, d.UserID, t, strings.Fields(d.Scope))
+	return s.userTokens(userGrant{tenant: tenant, appID: d.AppID, userID: d.UserID, target: t, scopes: strings.Fields(d.Scope)})
 }
 
 func (s *Server) refresh(tenant string, form url.Values) (any, *entraError) {
@@ -281,12 +283,23 @@ func (s *Server) refresh(tenant string, form url.Values) (any, *entraError) {
 	if fail != nil {
 		return nil, fail
 	}
-	return s.userTokens(tenant, t.AppID, t.UserID, asked, strings.Fields(form.Get("scope")))
+	return s.userTokens(userGrant{tenant: tenant, appID: t.AppID, userID: t.UserID, target: asked, scopes: strings.Fields(form.Get("scope"))})
+}
+
+// A userGrant is what a user's sign-in gives tokens for.
+type userGrant struct {
+	tenant, appID, userID string
+	target                target
+	scopes                []string
+	nonce                 string // of the ID token
+	acr                   string // how the application proved itself; empty means not
+	code                  bool   // by authorization code: no more is given than was asked for
 }
 
 // userTokens issues what a user's sign-in gives: access token, refresh token
 // and, with the scope openid, an ID token.
-func (s *Server) userTokens(tenant, appID, userID string, t target, scopes []string) (any, *entraError) {
+func (s *Server) userTokens(g userGrant) (any, *entraError) {
+	tenant, appID, userID, t, scopes := g.tenant, g.appID, g.userID, g.target, g.scopes
 	u := s.st.Objects[userID]
 	if u == nil || u.Removed != "" || u.Tenant != tenant {
 		return nil, aadsts(http.StatusBadRequest, "invalid_grant", 50034, "The user account does not exist in the directory.")
@@ -300,16 +313,34 @@ func (s *Server) userTokens(tenant, appID, userID string, t target, scopes []str
 	scp := "user_impersonation"
 	if t.appID == graphAppID {
 		scp = "Directory.AccessAsUser.All Application.ReadWrite.All Directory.Read.All User.Read"
+		if g.code && len(t.scopes) == 0 {
+			scp = strings.Join(slices.DeleteFunc(slices.Clone(scopes), func(v string) bool { return v == "offline_access" }), " ")
+		}
 	}
 	upn := text(u.Body, "userPrincipalName")
 	o := TokenOptions{Tenant: tenant, Audience: t.aud, Version: t.version, AppID: appID, ObjectID: userID, UPN: upn, Name: text(u.Body, "displayName"), OnPremSID: text(u.Body, "onPremisesSecurityIdentifier"), Claims: map[string]any{"scp": scp}}
-	refresh := rand.Text() + rand.Text()
-	s.st.Refresh[secretHash(refresh)] = &refreshToken{Tenant: tenant, AppID: appID, UserID: userID, Expires: s.cfg.Now().Add(90 * 24 * time.Hour)}
-	s.dirty = true
+	if g.acr != "" {
+		o.Claims["appidacr"] = g.acr
+	}
 	info, _ := json.Marshal(map[string]string{"uid": userID, "utid": tenant})
-	more := map[string]any{"refresh_token": refresh, "scope": strings.Join(scopes, " "), "client_info": base64.RawURLEncoding.EncodeToString(info)}
+	more := map[string]any{"scope": strings.Join(scopes, " "), "client_info": base64.RawURLEncoding.EncodeToString(info)}
+	if !g.code || slices.Contains(scopes, "offline_access") {
+		refresh := rand.Text() + rand.Text()
+		s.st.Refresh[secretHash(refresh)] = &refreshToken{Tenant: tenant, AppID: appID, UserID: userID, Expires: s.cfg.Now().Add(90 * 24 * time.Hour)}
+		s.dirty = true
+		more["refresh_token"] = refresh
+	}
 	if slices.Contains(scopes, "openid") {
-		id, err := s.IssueToken(TokenOptions{Tenant: tenant, Audience: appID, Version: 2, AppID: appID, ObjectID: userID, UPN: upn, Name: o.Name, Claims: map[string]any{"scp": nil, "azp": nil, "azpacr": nil, "idtyp": nil}})
+		// An ID token has no upn (an access token of version 1 has), and profile
+		// brings the names (azure.md 7).
+		only := map[string]any{"scp": nil, "azp": nil, "azpacr": nil, "idtyp": nil, "upn": nil, "unique_name": nil, "onprem_sid": nil}
+		if g.nonce != "" {
+			only["nonce"] = g.nonce
+		}
+		if !slices.Contains(scopes, "profile") {
+			only["name"], only["preferred_username"] = nil, nil
+		}
+		id, err := s.IssueToken(TokenOptions{Tenant: tenant, Audience: appID, Version: 2, AppID: appID, ObjectID: userID, UPN: upn, Name: o.Name, Claims: only})
 		if err != nil {
 			return nil, aadsts(http.StatusInternalServerError, "server_error", 90099, "%v", err)
 		}

@@ -41,6 +41,9 @@ type User struct {
 	OnPremDomain  string `json:"onPremDomain,omitempty"`
 	// Removed is empty, changed (restorable) or deleted.
 	Removed string `json:"removed,omitempty"`
+	// Password lets the user sign in on the page; empty leaves it as it is, at
+	// first none, so that only a device code does.
+	Password string `json:"password,omitempty"`
 }
 
 // A Group is a group of a tenant.
@@ -63,8 +66,14 @@ func (s *Server) putUser(u User, removed string) error {
 	if u.OnPremSID != "" {
 		body["onPremisesSyncEnabled"] = true
 	}
-	_, err := s.putObject(u.Tenant, "users", u.ID, body, removed)
-	return err
+	o, err := s.putObject(u.Tenant, "users", u.ID, body, removed)
+	if err != nil {
+		return err
+	}
+	if u.Password != "" {
+		s.st.Passwords[o.ID] = secretHash(u.Password)
+	}
+	return nil
 }
 
 func (s *Server) putGroup(g Group, removed string) error {

@@ -28,6 +28,8 @@ type state struct {
 	Seq          int                   // of the newest change to Objects
 	SeqFloor     int                   // delta tokens below it are gone
 	DeviceCodes  map[string]*deviceCode
+	Codes        map[string]*authorizationCode // by hash
+	Passwords    map[string]string             // their hashes, by user's object ID
 	Refresh      map[string]*refreshToken
 
 	// Resource Manager.
@@ -52,6 +54,7 @@ func newState() *state {
 	return &state{
 		Applications: map[string]*application{}, Principals: map[string]*principal{}, Grants: map[string]*grant{},
 		RoleGrants: map[string]*roleGrant{}, Objects: map[string]*dirObject{}, DeviceCodes: map[string]*deviceCode{},
+		Codes: map[string]*authorizationCode{}, Passwords: map[string]string{},
 		Refresh: map[string]*refreshToken{}, Providers: map[string]string{}, Groups: map[string]*group{},
 		Resources: map[string]*resource{}, Deployments: map[string]*deployment{}, Operations: map[string]*operation{},
 		Deleted: map[string]*deletedVault{}, Vaults: map[string]*vaultData{}, Accounts: map[string]*accountData{},
