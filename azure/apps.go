@@ -52,6 +52,9 @@ type ServerAppRequest struct {
 	// ReadDirectory also asks for Directory.Read.All, for the discovery of
 	// users and groups, and tries to consent.
 	ReadDirectory bool
+	// WebRedirects are where people who signed in come back to, such as the
+	// console; see [WebSignIn].
+	WebRedirects []string
 }
 
 // A ServerApp is a finished server app.
@@ -156,7 +159,7 @@ func (c *Client) CreateServerApp(ctx context.Context, r ServerAppRequest, p open
 	body := newApplication{
 		DisplayName: r.Name, SignInAudience: "AzureADMyOrg", Notes: ownerNote(r.Owner),
 		IdentifierURIs: []string{r.AppIDURI},
-		Web:            idTokens(webApplication{HomePageURL: home, RedirectURIs: []string{localRedirect}}),
+		Web:            idTokens(webApplication{HomePageURL: home, RedirectURIs: append([]string{localRedirect}, r.WebRedirects...)}),
 		API: &newAPI{Scopes: []permissionScope{{
 			ID: newGUID(), Value: userImpersonation, Type: "User", IsEnabled: true,
 			AdminConsentDisplayName: "Access " + r.Name,
@@ -336,6 +339,8 @@ type AppSettings struct {
 	// LocalRedirect lets administrators sign in through the app from their own
 	// machine (http://localhost), which apps from before 2309 lack.
 	LocalRedirect bool
+	// WebRedirects are as in [ServerAppRequest].
+	WebRedirects []string
 }
 
 // UpdateApplicationSettings brings an older server app up to date: it only
@@ -353,8 +358,16 @@ func (c *Client) UpdateApplicationSettings(ctx context.Context, appID string, s 
 	if s.DeviceTokens && !deref(app.IsDeviceOnlyAuthSupported) {
 		change["isDeviceOnlyAuthSupported"] = true
 	}
-	if s.LocalRedirect && !slices.Contains(app.Web.RedirectURIs, localRedirect) {
-		change["web"] = object{"redirectUris": append(app.Web.RedirectURIs, localRedirect)}
+	wanted := s.WebRedirects
+	if s.LocalRedirect {
+		wanted = append([]string{localRedirect}, wanted...)
+	}
+	redirects := app.Web.RedirectURIs
+	for _, uri := range wanted {
+		if !slices.Contains(redirects, uri) {
+			redirects = append(redirects, uri)
+			change["web"] = object{"redirectUris": redirects}
+		}
 	}
 	if s.ReadDirectory {
 		access := app.RequiredResourceAccess

@@ -226,14 +226,21 @@ func signInError(resp *http.Response) *opencmg.CloudError {
 	if json.Unmarshal(body, &doc) != nil || doc.Error == "" {
 		return nil
 	}
-	ce := &opencmg.CloudError{Code: doc.Error, Message: firstLine(doc.Description), Status: resp.StatusCode, RequestID: doc.CorrelationID}
-	if code := aadstsPattern.FindString(doc.Description); code != "" {
+	ce := oauthError(doc.Error, doc.Description)
+	ce.Status, ce.RequestID = resp.StatusCode, doc.CorrelationID
+	ce.Retryable = resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500
+	return ce
+}
+
+// oauthError reads an error and its description as Entra writes them.
+func oauthError(code, description string) *opencmg.CloudError {
+	ce := &opencmg.CloudError{Code: code, Message: firstLine(description)}
+	if code := aadstsPattern.FindString(description); code != "" {
 		ce.Code = code
 		ce.Message = strings.TrimSpace(strings.TrimPrefix(ce.Message, code+":"))
 	}
 	// The line goes on with identifiers that are of no help here.
 	ce.Message, _, _ = strings.Cut(ce.Message, " Trace ID:")
-	ce.Retryable = resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500
 	return ce
 }
 

@@ -31,7 +31,7 @@ const (
 )
 
 func serverRequest() azure.ServerAppRequest {
-	return azure.ServerAppRequest{Owner: owner, Name: "CMG's Server", AppIDURI: "api://" + tenantID + "/cmg", Term: azure.TwoYears, ReadDirectory: true}
+	return azure.ServerAppRequest{Owner: owner, Name: "CMG's Server", AppIDURI: "api://" + tenantID + "/cmg", Term: azure.TwoYears, ReadDirectory: true, WebRedirects: []string{"https://site.example/back"}}
 }
 
 func list(values ...any) reply { return ok(m{"value": append([]any{}, values...)}) }
@@ -100,7 +100,7 @@ func TestCreateServerApp(t *testing.T) {
 	want := m{
 		"displayName": "CMG's Server", "signInAudience": "AzureADMyOrg", "notes": "OpenCMG " + owner,
 		"identifierUris":            []any{"api://" + tenantID + "/cmg"},
-		"web":                       m{"homePageUrl": "http://localhost", "redirectUris": []any{"http://localhost"}, "implicitGrantSettings": m{"enableIdTokenIssuance": true}},
+		"web":                       m{"homePageUrl": "http://localhost", "redirectUris": []any{"http://localhost", "https://site.example/back"}, "implicitGrantSettings": m{"enableIdTokenIssuance": true}},
 		"isDeviceOnlyAuthSupported": true,
 		"requiredResourceAccess":    []any{m{"resourceAppId": graphApp, "resourceAccess": []any{m{"id": "7ab1d382-f21e-4acd-a863-ba3e13f7da61", "type": "Role"}}}},
 	}
@@ -396,11 +396,11 @@ func TestUpdateApplicationSettings(t *testing.T) {
 	graphable(c)
 	c.graph("GET", "/applications", list(m{"id": appObject, "appId": appID, "web": m{"redirectUris": []any{"https://other.example"}}, "requiredResourceAccess": []any{m{"resourceAppId": graphApp, "resourceAccess": []any{m{"id": scopeID, "type": "Scope"}}}}}))
 	c.graph("PATCH", "/applications/"+appObject, reply{status: 204})
-	check, err := c.client().UpdateApplicationSettings(t.Context(), appID, azure.AppSettings{DeviceTokens: true, ReadDirectory: true, LocalRedirect: true}, nil)
+	check, err := c.client().UpdateApplicationSettings(t.Context(), appID, azure.AppSettings{DeviceTokens: true, ReadDirectory: true, LocalRedirect: true, WebRedirects: []string{"https://other.example", "https://site.example/back"}}, nil)
 	if err != nil || check.State != opencmg.CheckPass {
 		t.Fatalf("%+v, %v", check, err)
 	}
-	want := m{"isDeviceOnlyAuthSupported": true, "web": m{"redirectUris": []any{"https://other.example", "http://localhost"}}, "requiredResourceAccess": []any{m{"resourceAppId": graphApp, "resourceAccess": []any{
+	want := m{"isDeviceOnlyAuthSupported": true, "web": m{"redirectUris": []any{"https://other.example", "http://localhost", "https://site.example/back"}}, "requiredResourceAccess": []any{m{"resourceAppId": graphApp, "resourceAccess": []any{
 		m{"id": scopeID, "type": "Scope"}, m{"id": "7ab1d382-f21e-4acd-a863-ba3e13f7da61", "type": "Role"}}}}}
 	if d := cmp.Diff(want, c.sent("PATCH", appObject)[0].json(t)); d != "" {
 		t.Error(d)

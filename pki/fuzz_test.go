@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/pki"
@@ -33,6 +34,34 @@ func FuzzToken(f *testing.F) {
 		var r *pki.Refusal
 		if !errors.As(err, &r) || r.Code == "" || id != (opencmg.Identity{}) {
 			t.Errorf("refused with %#v and identity %+v", err, id)
+		}
+	})
+}
+
+// The same for what a browser brings back from Entra.
+func FuzzIDToken(f *testing.F) {
+	now := time.Now()
+	key := testSigningKey().PrivateKey
+	w := &web{}
+	provider(f, w, map[string]any{"k1": key})
+	keys := pki.NewJWKSCache(pki.JWKSConfig{HTTP: w.client()})
+	want := pki.IDTokenWanted{Authority: authority, TenantID: tenantID, ClientID: "app-id", Nonce: "n"}
+	claims := map[string]any{"iss": authority, "aud": "app-id", "tid": tenantID, "oid": "aaaaaaaa-0000-0000-0000-000000000003", "exp": now.Add(time.Hour).Unix(), "nonce": "n", "name": strings.Repeat("é", 200)}
+	good := forge(f, map[string]any{"kid": "k1"}, claims, key)
+	for _, seed := range []string{good, forge(f, map[string]any{"kid": "k1"}, "[]", key), "", "..", "a.b.c", "eyJhbGciOiJub25lIn0.e30."} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, token string) {
+		id, err := keys.VerifyIDToken(t.Context(), token, want, now)
+		if token == good {
+			if err != nil || id.ObjectID != "aaaaaaaa-0000-0000-0000-000000000003" || len(id.Name) > 256 || !utf8.ValidString(id.Name) {
+				t.Errorf("%+v %v", id, err)
+			}
+			return
+		}
+		var r *pki.Refusal
+		if !errors.As(err, &r) || r.Code == "" || id != (pki.IDToken{}) {
+			t.Errorf("%q: refused with %#v and %+v", token, err, id)
 		}
 	})
 }

@@ -63,7 +63,7 @@ func (s *Server) performAppSettings(ctx context.Context, r *run) error {
 	if err := r.step(ctx, "settings", 20, "bring the registration of "+app.Name+" up to date"); err != nil {
 		return err
 	}
-	if _, err := dir.UpdateApplicationSettings(ctx, app.Value.ClientID, azure.AppSettings{DeviceTokens: true, LocalRedirect: true}, r.say); err != nil {
+	if _, err := dir.UpdateApplicationSettings(ctx, app.Value.ClientID, azure.AppSettings{DeviceTokens: true, LocalRedirect: true, WebRedirects: s.webRedirects()}, r.say); err != nil {
 		return err
 	}
 	return s.db.Change(ctx, "forget sign-in", func(tx *sitedb.Tx) error { return tx.DeleteSecret(operationSecret(r.op.ID)) })

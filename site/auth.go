@@ -143,10 +143,8 @@ func (s *Server) signInEntra(ctx context.Context, token string, accounts []*reco
 	if err != nil {
 		return caller{}, opencmg.Errorf(opencmg.Unauthorized, "the Entra token is not accepted: %w", err)
 	}
-	for _, a := range accounts {
-		if a.Value.EntraObjectID != "" && strings.EqualFold(a.Value.EntraObjectID, id.UserID) && strings.EqualFold(a.Value.EntraTenantID, id.TenantID) {
-			return caller{a.Name, a.Value.Role}, nil
-		}
+	if a := accountOfEntra(accounts, id.TenantID, id.UserID); a != nil {
+		return caller{a.Name, a.Value.Role}, nil
 	}
 	return caller{}, opencmg.Errorf(opencmg.Unauthorized, "the user %s of tenant %s is no administrator of this site", id.UserID, id.TenantID)
 }

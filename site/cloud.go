@@ -68,6 +68,10 @@ type Directory interface {
 	DiscoverUsers(ctx context.Context, deltaLink string, each func([]azure.User) error) (newDelta string, err error)
 	DiscoverGroups(ctx context.Context, deltaLink string, each func([]azure.Group) error) (newDelta string, err error)
 	CreateClientApp(ctx context.Context, r azure.ClientAppRequest, p opencmg.Progress) (azure.ClientApp, error)
+	// SignInURL and RedeemCode sign a person in through the app; see
+	// [azure.WebSignIn].
+	SignInURL(w azure.WebSignIn) string
+	RedeemCode(ctx context.Context, w azure.WebSignIn, code string) (idToken string, err error)
 	// CheckConsent looks whether an administrator consented; see
 	// [azure.Client.CheckConsent].
 	CheckConsent(ctx context.Context, serverAppID, clientAppID string, directory bool) ([]opencmg.Check, error)

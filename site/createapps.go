@@ -158,7 +158,7 @@ func (s *Server) makeServerApp(ctx context.Context, r *run, dir Directory, in *a
 		return "", err
 	}
 	app, err := dir.CreateServerApp(ctx, azure.ServerAppRequest{
-		Owner: r.op.ID, Name: in.ServerName, AppIDURI: in.IdentifierURI, Term: term(in.SecretYears), ReadDirectory: in.DirectoryRead,
+		Owner: r.op.ID, Name: in.ServerName, AppIDURI: in.IdentifierURI, Term: term(in.SecretYears), ReadDirectory: in.DirectoryRead, WebRedirects: s.webRedirects(),
 	}, r.say)
 	if err != nil {
 		return "", err

@@ -2,6 +2,7 @@ package site
 
 import (
 	"context"
+	"net/url"
 	"runtime"
 
 	"github.com/opencmg/opencmg/adminservice"
@@ -50,4 +51,27 @@ func ChecklistIDs() []string {
 		ids = append(ids, i.id)
 	}
 	return ids
+}
+
+// EntraApps are the IDs and tenants' names of the apps to sign in through.
+func (s *Server) EntraApps(ctx context.Context) (ids, tenants []string, err error) {
+	apps, err := s.entraApps(ctx)
+	for _, a := range apps {
+		ids, tenants = append(ids, a.id), append(tenants, a.tenant)
+	}
+	return ids, tenants, err
+}
+
+// BeginEntra begins a sign-in by Entra.
+func (s *Server) BeginEntra(ctx context.Context, app string) (target, pending string, err error) {
+	return s.beginEntra(ctx, app)
+}
+
+// CompleteEntra completes it and returns the account's name and role.
+func (s *Server) CompleteEntra(ctx context.Context, pending string, query url.Values) (string, adminservice.Role, error) {
+	a, err := s.completeEntra(ctx, pending, query)
+	if err != nil {
+		return "", "", err
+	}
+	return a.Name, a.Value.Role, nil
 }

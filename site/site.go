@@ -120,6 +120,7 @@ type Server struct {
 	metrics *metrics
 
 	guard     guard
+	sealer    *sealer // of sign-ins that wait
 	jwks      *pki.JWKSCache
 	live      *live // what site systems reported
 	kept      *keptLogs
@@ -165,6 +166,9 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.jwks = pki.NewJWKSCache(pki.JWKSConfig{HTTP: cfg.HTTP, Log: s.log})
 	token := newSecret()
 	var err error
+	if s.sealer, err = newSealer(); err != nil {
+		return nil, err
+	}
 	s.keys, s.FirstStart, err = openKeys(ctx, s.db, cfg.Site, cfg.Now(), func(tx *sitedb.Tx) error { return firstAdministrator(tx, token) })
 	if err != nil {
 		return nil, err
