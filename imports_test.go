@@ -38,6 +38,7 @@ var ours = map[string][]string{
 	"internal/keyvault/keyvaulttest": {"pki"}, // for tests only
 	"internal/cloudinit":             {".", "internal/bootstrap", "internal/keyvault", "internal/outbound"},
 	"internal/pebbletest":            {"pki"}, // for tests only
+	"internal/browsertest":           {},      // for tests only
 	"internal/bootstrap":             {".", "pki", "internal/keyvault", "internal/outbound"},
 	"gateway":                        {".", "pki", "tunnel", "internal/web", "internal/http1"},
 	"connpoint":                      {".", "pki", "tunnel", "adminservice", "internal/web", "internal/http1"},
@@ -53,6 +54,8 @@ var ours = map[string][]string{
 
 // theirs lists the third-party modules and why each is here.
 var theirs = map[string]string{
+	"github.com/chromedp/cdproto":                      "the developer protocol of Chromium, in tests",
+	"github.com/chromedp/chromedp":                     "tests in a real browser (MIT licence)",
 	"github.com/go-jose/go-jose/v4":                    "signatures and keys of tokens (JOSE)",
 	"github.com/goccy/go-yaml":                         "configuration files, strict about unknown keys",
 	"github.com/google/go-cmp":                         "diffs in tests",
