@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/azure"
 	"github.com/opencmg/opencmg/pki"
+	"github.com/opencmg/opencmg/site/console"
 )
 
 // Administrators sign in to the console by Microsoft Entra ID: OpenID Connect's
@@ -50,15 +52,9 @@ func (s *Server) webRedirects() []string {
 	return nil
 }
 
-// An entraApp is a server app that people can sign in through.
-type entraApp struct {
-	id     string // of its record
-	tenant string // name
-}
-
 // entraApps lists one server app of each tenant whose authentication is on, by
 // the tenant's name: that of its Azure service before others.
-func (s *Server) entraApps(ctx context.Context) ([]entraApp, error) {
+func (s *Server) entraApps(ctx context.Context) ([]console.EntraChoice, error) {
 	if s.entraRedirect() == "" {
 		return nil, nil
 	}
@@ -77,7 +73,7 @@ func (s *Server) entraApps(ctx context.Context) ([]entraApp, error) {
 	connected := func(a *record[applicationRecord]) bool {
 		return slices.ContainsFunc(services, func(v *record[azureServiceRecord]) bool { return v.Value.ServerAppID == a.ID })
 	}
-	var list []entraApp
+	var list []console.EntraChoice
 	for _, t := range tenants {
 		var chosen *record[applicationRecord]
 		for _, a := range apps {
@@ -86,10 +82,10 @@ func (s *Server) entraApps(ctx context.Context) ([]entraApp, error) {
 			}
 		}
 		if chosen != nil && !t.Value.Disabled {
-			list = append(list, entraApp{chosen.ID, t.Name})
+			list = append(list, console.EntraChoice{ID: chosen.ID, Tenant: t.Name})
 		}
 	}
-	slices.SortFunc(list, func(a, b entraApp) int { return strings.Compare(a.tenant, b.tenant) })
+	slices.SortFunc(list, func(a, b console.EntraChoice) int { return strings.Compare(a.Tenant, b.Tenant) })
 	return list, nil
 }
 
@@ -224,6 +220,17 @@ func (s *Server) completeEntra(ctx context.Context, pending string, query url.Va
 		return a, nil
 	}
 	return nil, strangerRefusal(id)
+}
+
+// signInPerson ends a sign-in by Entra with a session of the console.
+func (s *Server) signInPerson(r *http.Request, pending string, query url.Values) (cookie string, err error) {
+	return s.guarded(r, func() (string, error) {
+		a, err := s.completeEntra(r.Context(), pending, query)
+		if err != nil {
+			return "", err
+		}
+		return s.beginSession(r.Context(), a.ID, time.Time{})
+	})
 }
 
 // accountOfEntra finds the account of a user of a tenant, nil when there is none.

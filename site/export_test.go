@@ -57,7 +57,7 @@ func ChecklistIDs() []string {
 func (s *Server) EntraApps(ctx context.Context) (ids, tenants []string, err error) {
 	apps, err := s.entraApps(ctx)
 	for _, a := range apps {
-		ids, tenants = append(ids, a.id), append(tenants, a.tenant)
+		ids, tenants = append(ids, a.ID), append(tenants, a.Tenant)
 	}
 	return ids, tenants, err
 }
