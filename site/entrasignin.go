@@ -246,8 +246,8 @@ func accountOfEntra(accounts []*record[accountRecord], tenantID, objectID string
 // strangerRefusal tells a person who is known to Entra, but not here, what a Full
 // Administrator needs to know. The name is chosen by others, so it is quoted.
 func strangerRefusal(id pki.IDToken) error {
-	return opencmg.Errorf(opencmg.Unauthorized, "%q is user %s of tenant %s, who is no administrator of this site. A Full Administrator adds the account with: opencmg account add --name NAME --role ROLE --entra-tenant %s --entra-user %s",
-		id.Username, id.ObjectID, id.TenantID, id.TenantID, id.ObjectID)
+	return opencmg.Errorf(opencmg.Unauthorized, "%q is user %s of tenant %s, who is no administrator of this site. A Full Administrator adds the account with: %s",
+		id.Username, id.ObjectID, id.TenantID, "opencmg account add --name NAME --role ROLE --entra-tenant "+id.TenantID+" --entra-user "+id.ObjectID)
 }
 
 // entraRefusal says what has to be changed in Entra.
@@ -258,7 +258,7 @@ func entraRefusal(err error, ends azure.Endpoints, app *record[applicationRecord
 		case ce.Code == azure.CodeUnreachable || ce.Status >= 500:
 			return opencmg.Errorf(opencmg.Unavailable, "sign-in by Entra: %w", err)
 		case ce.Has("AADSTS50011") || ce.Has("AADSTS500112") || ce.Has("AADSTS700025"):
-			what = fmt.Sprintf("add the redirect URI %s of platform Web to the app registration %s (%s) under Authentication, or run: opencmg application update-server --tenant-id %s", redirect, app.Name, app.Value.ClientID, app.Value.TenantID)
+			what = fmt.Sprintf("add the redirect URI %s of platform Web to the app registration %s (%s) under Authentication, or run: %s", redirect, app.Name, app.Value.ClientID, "opencmg application update-server --tenant-id "+app.Value.TenantID)
 		case ce.Has("AADSTS65001") || ce.Has("AADSTS90094") || ce.Has("consent_required"):
 			what = fmt.Sprintf("an administrator of the tenant consents to app %s, which sees who signs in (openid, profile), at %s%s/adminconsent?client_id=%s", app.Name, ends.Authority, app.Value.TenantID, app.Value.ClientID)
 		}

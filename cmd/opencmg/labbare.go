@@ -159,6 +159,7 @@ func (l *lab) describeBare() error {
 	l.info = labInfo{
 		PID: os.Getpid(), Console: labConsole{URL: l.consoleURL()}, ServiceName: labServiceName, PublicAddress: l.addr.frontends[machineHTTPS], CAFile: l.path("ca.pem"), ManagementPoint: "https://" + l.addr.mp,
 		AdminService: labAdminService{URL: l.admin.URL, CAFile: l.path("site", siteCAFile), TokenFile: l.path("site", siteTokenFile)},
+		Entra:        labEntra{Users: l.users, ConnectTo: l.loginRule()},
 		SetUp:        s, LogDir: l.path("logs"),
 	}
 	l.infoMu.Unlock()

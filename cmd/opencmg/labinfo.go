@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/pki"
 )
 
@@ -52,6 +53,32 @@ type labEntra struct {
 	Issuer   string `json:"issuer"`
 	Audience string `json:"audience"`
 	Token    string `json:"token"` // for a device
+	// Users can sign in to the console; ConnectTo leads their browser from the
+	// name of the sign-in page to where it is on this machine.
+	Users     []labUser `json:"users"`
+	ConnectTo string    `json:"connectTo"`
+}
+
+// A labUser is a person of the lab's tenant.
+type labUser struct {
+	ID       string            `json:"objectId" yaml:"objectId"`
+	UPN      string            `json:"userPrincipalName" yaml:"userPrincipalName"`
+	Name     string            `json:"name" yaml:"name"`
+	Password string            `json:"password" yaml:"password"`
+	Role     adminservice.Role `json:"role,omitempty" yaml:"role,omitempty"` // at the site; empty: none
+}
+
+// labUsers are two administrators, and one who is none.
+func labUsers() []labUser {
+	list := []labUser{
+		{ID: "0a7c1e52-3b84-4d6f-9c20-5e8f1a2b3c41", UPN: "ann@lab.example", Name: "Ann Analyst", Role: adminservice.ReadOnlyAnalyst},
+		{ID: "0a7c1e52-3b84-4d6f-9c20-5e8f1a2b3c42", UPN: "otto@lab.example", Name: "Otto Operator", Role: adminservice.OperationsAdministrator},
+		{ID: "0a7c1e52-3b84-4d6f-9c20-5e8f1a2b3c43", UPN: "sam@lab.example", Name: "Sam Stranger"},
+	}
+	for i := range list {
+		list[i].Password = randomHex(10)
+	}
+	return list
 }
 
 type labAdminService struct {

@@ -140,10 +140,20 @@ func (l *lab) partEntra(ctx context.Context, _ *labReport, ui *labUI) error {
 	if err := json.Unmarshal(op.Result, &made); err != nil {
 		return err
 	}
-	_, err = post[adminservice.AzureService](ctx, l, "AzureServices", adminservice.AzureService{
+	if _, err = post[adminservice.AzureService](ctx, l, "AzureServices", adminservice.AzureService{
 		Name: "Lab", ServerAppID: made.ServerAppID, ClientAppID: made.ClientAppID,
-	})
-	return err
+	}); err != nil {
+		return err
+	}
+	for _, u := range l.users {
+		if u.Role == "" {
+			continue
+		}
+		if _, err := post[adminservice.Account](ctx, l, "Accounts", adminservice.Account{Name: u.Name, Role: u.Role, EntraTenantID: labTenant, EntraObjectID: u.ID}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // partClientAuthentication uploads the CAs of the clients' certificates, and

@@ -32,6 +32,7 @@ type LabCloudConfig struct {
 	DeployerSecret  string            `yaml:"deployerSecret"`
 	Registered      labRegistrations  `yaml:"registered"` // apps that were made in the portal
 	Devices         map[string]string `yaml:"devices"`    // device ID to secret
+	Users           []labUser         `yaml:"users"`
 	// Frontends are the loopback addresses of the first public IP address's
 	// ports.
 	Frontends map[int]string `yaml:"frontends"`
@@ -93,6 +94,9 @@ func serveLabCloud(ctx context.Context, e *env, args []string) error {
 	}
 	for id, secret := range c.Devices {
 		cfg.Devices = append(cfg.Devices, labcloud.Device{Tenant: c.Tenant, ID: id, Secret: secret})
+	}
+	for _, u := range c.Users {
+		cfg.Users = append(cfg.Users, labcloud.User{Tenant: c.Tenant, ID: u.ID, UPN: u.UPN, DisplayName: u.Name, Password: u.Password})
 	}
 	s, err := labcloud.New(cfg)
 	if err != nil {

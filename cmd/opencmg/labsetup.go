@@ -52,6 +52,7 @@ type lab struct {
 	adminSecret    string            // of the lab cloud
 	deployerSecret string
 	registered     labRegistrations
+	users          []labUser
 	crlMu          sync.Mutex // one revocation at a time
 	lifeline       net.Listener
 
@@ -99,6 +100,7 @@ func (l *lab) setUp(now time.Time) error {
 	l.devices[labDeviceID(-1)] = randomHex(16) // of the token in lab.json
 	l.adminSecret, l.deployerSecret = randomHex(32), randomHex(32)
 	l.registered = registeredApps(now)
+	l.users = labUsers()
 	// Machines of the lab cloud outlive it, so that they can be adopted, but
 	// not the lab.
 	var err error
@@ -168,6 +170,9 @@ func (l *lab) cloudRules() []string {
 	}
 	return rules
 }
+
+// loginRule leads to the page where people sign in.
+func (l *lab) loginRule() string { return labcloud.LabHosts().Login + ":443:" + l.addr.cloud }
 
 // gatewayRules lead from the gateway's public name to its public ports.
 func (l *lab) gatewayRules() []string {
@@ -279,7 +284,7 @@ func (l *lab) writeConfigs() error {
 	cloud := &LabCloudConfig{
 		Listen: l.addr.cloud, Certificate: l.path("pki", "cloud.pem"), Key: l.path("pki", "cloud.key"),
 		AdminSecretFile: l.path("config", "cloud-admin-secret"), StateDir: l.path("state", "cloud"), Tenant: labTenant, Subscription: labSubscription,
-		DeployerID: labDeployer, DeployerSecret: l.deployerSecret, Registered: l.registered, Devices: l.devices,
+		DeployerID: labDeployer, DeployerSecret: l.deployerSecret, Registered: l.registered, Devices: l.devices, Users: l.users,
 		Frontends: l.addr.frontends, MachinePrivate: l.addr.machines, MachineLogs: l.path("logs"), Lifeline: l.lifeline.Addr().String(), Log: l.logs("lab-cloud"),
 	}
 	if err := l.addProcess("lab-cloud", []string{"lab-cloud", "serve"}, &cloud.Private, cloud); err != nil {
@@ -381,7 +386,7 @@ func (l *lab) describe(ctx context.Context) error {
 		ManagementPoint: "https://" + l.addr.mp,
 		SpareClient:     spare,
 		BulkToken:       bulk.Token,
-		Entra:           labEntra{Issuer: "https://" + labcloud.LabHosts().STS + "/" + labTenant + "/", Audience: labResourceURI, Token: device},
+		Entra:           labEntra{Issuer: "https://" + labcloud.LabHosts().STS + "/" + labTenant + "/", Audience: labResourceURI, Token: device, Users: l.users, ConnectTo: l.loginRule()},
 		AdminService:    labAdminService{URL: l.admin.URL, CAFile: l.path("site", siteCAFile), TokenFile: l.path("site", siteTokenFile)},
 		LogDir:          l.path("logs"),
 	}

@@ -179,6 +179,31 @@ func TestTokensOfALab(t *testing.T) {
 	}
 	wantFailure(t, 1, "there is no gateway", "join-token", "new", "--kind", "connection-point", "--gateway", "nowhere")
 	wantFailure(t, 2, "--kind is needed", "join-token", "new")
+
+	// Administrators: one for each way to sign in.
+	const user = "a1100000-0000-4000-8000-00000000000a"
+	succeed(t, "account", "add", "--name", "entra", "--role", "read-only analyst", "--entra-tenant", labTenant, "--entra-user", user)
+	succeed(t, "account", "add", "--name", "cert", "--role", "OperationsAdministrator", "--certificate", info.SpareClient.CertFile)
+	file = filepath.Join(dir, "account")
+	succeed(t, "account", "add", "--name", "local", "--role", "Infrastructure Administrator", "--local-token", "--to", file)
+	local := *administer(t, info)
+	local.Token = adminservice.Secret(strings.TrimSpace(readTestFile(t, file)))
+	if me, err := adminservice.Get[adminservice.Site](t.Context(), &local, "Site"); err != nil || me.Account != "local" || me.Role != adminservice.InfrastructureAdministrator {
+		t.Errorf("%+v %v", me, err)
+	}
+	stdout, _ = succeed(t, "account", "list", "--output", "table")
+	for _, want := range []string{"Entra user " + user + " of tenant " + labTenant, "certificate ", "Operations Administrator"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("accounts lack %q:\n%s", want, stdout)
+		}
+	}
+	for _, name := range []string{"entra", "CERT", "local"} {
+		succeed(t, "account", "remove", name)
+	}
+	wantFailure(t, 1, "0 accounts are called", "account", "remove", "local")
+	wantFailure(t, 2, "must be one of", "account", "add", "--name", "x", "--role", "emperor", "--local-token")
+	wantFailure(t, 2, "one way to sign in", "account", "add", "--name", "x", "--role", "ReadOnlyAnalyst")
+	wantFailure(t, 2, "--to is for", "account", "add", "--name", "x", "--role", "ReadOnlyAnalyst", "--entra-tenant", labTenant, "--entra-user", user, "--to", file)
 }
 
 // onlyGateway returns the only gateway of a site.
