@@ -8,7 +8,7 @@
 // header ([Hosts]); a host that is none of them, such as a loopback address,
 // gets Entra and the lab's own paths. The files, by service:
 //
-//	entra.go, entra_grants.go, token.go    discovery, keys, sign-in, tokens
+//	entra*.go, token.go                    discovery, keys, sign-in, tokens
 //	graph*.go                              applications, principals, consent, delta queries
 //	arm*.go                                Resource Manager: groups, checks, deployments, resources
 //	vault.go, blob*.go                     the data planes of Key Vault and blob storage

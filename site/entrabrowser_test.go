@@ -31,6 +31,16 @@ func TestEntraSignInInBrowser(t *testing.T) {
 	r.connect()
 	r.addAnn()
 	p := r.browser()
+	p.Go("https://127.0.0.1/console/sign-in")
+	for _, width := range []int{360, 1920} {
+		p.SetSize(width, 800)
+		p.Click("summary")
+		p.WaitText("details code", callback)
+		if o := p.Overflow(); len(o) > 0 {
+			t.Errorf("%d: %q", width, o)
+		}
+		p.Click("summary")
+	}
 	as := func(login, password string) {
 		t.Helper()
 		p.Go("https://127.0.0.1/console/")

@@ -82,7 +82,7 @@ func (s *Server) entraApps(ctx context.Context) ([]console.EntraChoice, error) {
 			}
 		}
 		if chosen != nil && !t.Value.Disabled {
-			list = append(list, console.EntraChoice{ID: chosen.ID, Tenant: t.Name})
+			list = append(list, console.EntraChoice{ID: chosen.ID, Tenant: t.Name, Redirect: s.entraRedirect()})
 		}
 	}
 	slices.SortFunc(list, func(a, b console.EntraChoice) int { return strings.Compare(a.Tenant, b.Tenant) })

@@ -180,6 +180,7 @@ func TestTokensOfALab(t *testing.T) {
 	wantFailure(t, 1, "there is no gateway", "join-token", "new", "--kind", "connection-point", "--gateway", "nowhere")
 	wantFailure(t, 2, "--kind is needed", "join-token", "new")
 
+	t.Run("people", func(t *testing.T) { signInPeople(t, info) })
 	// Administrators: one for each way to sign in.
 	const user = "a1100000-0000-4000-8000-00000000000a"
 	succeed(t, "account", "add", "--name", "entra", "--role", "read-only analyst", "--entra-tenant", labTenant, "--entra-user", user)

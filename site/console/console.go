@@ -55,6 +55,9 @@ type Session struct {
 type EntraChoice struct {
 	ID     string // of the site's record of the application
 	Tenant string // name
+	// Redirect is the redirect URI that the app's registration must have. Entra
+	// tells only the person when it has not.
+	Redirect string
 }
 
 // Config says what the console needs of its site. All but the Entra functions
