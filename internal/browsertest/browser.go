@@ -40,7 +40,11 @@ var errNoBrowser = errors.New("there is no Chromium in PATH: install it (Debian:
 // findBrowser returns the path of the browser.
 func findBrowser() (string, error) {
 	if p := os.Getenv(programEnv); p != "" {
-		return exec.LookPath(p)
+		found, err := exec.LookPath(p)
+		if err != nil {
+			return "", fmt.Errorf("%s does not name a browser: %w", programEnv, err)
+		}
+		return found, nil
 	}
 	for _, name := range programs {
 		if p, err := exec.LookPath(name); err == nil {
