@@ -210,10 +210,16 @@ func (db *DB) ApproveClient(ctx context.Context, id opencmg.ClientID, a Approval
 	return db.transact(ctx, "approve client", func(tx *Tx) error { return tx.ApproveClient(id, a) })
 }
 
-// ApproveClient sets the approval of a client.
+// ApproveClient sets the approval of a client that is not blocked.
 func (tx *Tx) ApproveClient(id opencmg.ClientID, a Approval) error {
-	return tx.must(opencmg.Errorf(opencmg.NotFound, "there is no client %s", id),
-		"UPDATE clients SET approval = ?, changed = ? WHERE id = ?", int(a), micros(tx.now), string(id))
+	n, err := tx.count("UPDATE clients SET approval = ?, changed = ? WHERE id = ? AND blocked = 0", int(a), micros(tx.now), string(id))
+	if err != nil || n > 0 {
+		return err
+	}
+	if _, err := tx.Client(id); err != nil {
+		return opencmg.Errorf(opencmg.NotFound, "there is no client %s", id)
+	}
+	return opencmg.Errorf(opencmg.Conflict, "client %s is blocked, and its tokens with it: readmit it", id)
 }
 
 // RemoveClient forgets a client and everything it reported. Its tokens are
