@@ -12,14 +12,6 @@ import (
 
 const kindClient = "client" // in status messages
 
-// decodeOptional is decodeBody for a body that may be missing.
-func decodeOptional(r *http.Request, v any) error {
-	if r.ContentLength == 0 {
-		return nil
-	}
-	return decodeBody(r, v)
-}
-
 // blockClient is POST Clients/{id}/block. The client is refused by everybody who
 // could let it in: management points by its approval, gateways by its tokens and
 // its certificate, which are published with the same change.
@@ -29,7 +21,7 @@ func (s *Server) blockClient(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var in adminservice.BlockClient
-	if err := decodeOptional(r, &in); err != nil {
+	if err := decodeBody(r, &in); err != nil {
 		return err
 	}
 	if !label(in.Reason, maxDescription) {

@@ -264,7 +264,7 @@ func (s *Server) getInventory(w http.ResponseWriter, r *http.Request) error {
 	}
 	parsed, err := ccm.ParseReport(report.XML)
 	if err != nil {
-		return opencmg.Errorf(opencmg.Conflict, "the report can not be read as an inventory; format=xml gives it as the client sent it: %w", err)
+		return opencmg.Errorf(opencmg.Conflict, "the report can not be read as an inventory; format=xml gives it as the client sent it: %v", err)
 	}
 	return answer(w, http.StatusOK, adminservice.Inventory{ClientReport: clientReport(report), Classes: inventoryClasses(parsed.Instances)})
 }

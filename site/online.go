@@ -11,7 +11,7 @@ import (
 
 const (
 	// onlineWait is how long an answer waits for management points to say who
-	// listens.
+	// listens, unless Server.onlineWait is something else.
 	onlineWait = 300 * time.Millisecond
 	// wakeWait is how long a management point may take to fetch that it is to
 	// wake clients.
@@ -51,7 +51,7 @@ func (s *Server) online(ctx context.Context, clients []opencmg.ClientID) (found 
 	if err != nil {
 		return found, false, nil // it asks too much already, and this may stay unknown
 	}
-	patience := time.NewTimer(onlineWait)
+	patience := time.NewTimer(s.onlineWait)
 	defer patience.Stop()
 	select {
 	case <-a.all:
@@ -108,7 +108,7 @@ func (s *Server) chosen(ctx context.Context, in *adminservice.ClientChoice) (sit
 		return f, err
 	}
 	if !complete {
-		return f, opencmg.Errorf(opencmg.Unavailable, "who is online is not known: no management point that shares the site's database answered within %v; try again, or leave online out", onlineWait)
+		return f, opencmg.Errorf(opencmg.Unavailable, "who is online is not known: no management point that shares the site's database answered within %v; try again, or leave online out", s.onlineWait)
 	}
 	ids := []opencmg.ClientID{}
 	for id := range found {

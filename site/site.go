@@ -128,6 +128,8 @@ type Server struct {
 	publisher *publisher
 	duties    []*duty
 
+	onlineWait time.Duration // tests change it before the first request
+
 	discovering sync.Mutex // one discovery at a time
 
 	certMu sync.Mutex // guards cert
@@ -159,7 +161,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	cfg.Poll = cmp.Or(cfg.Poll, 5*time.Second)
 	cfg.Watch = cmp.Or(cfg.Watch, time.Minute)
-	s := &Server{cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)), live: newLive(cfg.Now()), questions: newQuestions(cfg.Now()), analyses: newAnalyses(), kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}}}
+	s := &Server{cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)), live: newLive(cfg.Now()), questions: newQuestions(cfg.Now()), analyses: newAnalyses(), onlineWait: onlineWait, kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}}}
 	s.jwks = pki.NewJWKSCache(pki.JWKSConfig{HTTP: cfg.HTTP, Log: s.log})
 	token := newSecret()
 	var err error
