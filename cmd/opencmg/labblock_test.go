@@ -84,8 +84,22 @@ func TestClientsOfALab(t *testing.T) {
 	}
 	eventually(t, "the client answers", completed(notify()))
 
-	if err := c.Do(ctx, "POST", path+"/block", adminservice.BlockClient{Reason: "stolen"}, nil); err != nil {
-		t.Fatal(err)
+	// The same by the commands, with the client's name.
+	name, id := all[0].Name, string(all[0].ID)
+	if _, stderr := succeed(t, "client-device", "notify", id, "--task", "test"); !strings.Contains(stderr, "test for 1 clients") {
+		t.Error(stderr)
+	}
+	if stdout, _ := succeed(t, "client-device", "list", "--output", "table", "--search", id, "--approval", "approved"); !strings.Contains(stdout, name) || !strings.Contains(stdout, id) {
+		t.Error(stdout)
+	}
+	if stdout, _ := succeed(t, "client-device", "show", id); !strings.Contains(stdout, `"signingThumbprint"`) {
+		t.Error(stdout)
+	}
+	wantFailure(t, 1, "there is no client", "client-device", "show", "nobody")
+	wantFailure(t, 1, "task", "client-device", "notify", id, "--task", "run-script")
+	wantFailure(t, 1, "approval", "client-device", "list", "--approval", "maybe")
+	if _, stderr := succeed(t, "client-device", "block", id, "--reason", "stolen"); !strings.Contains(stderr, "refused") {
+		t.Error(stderr)
 	}
 	eventually(t, "the blocked client is off line", func() error {
 		if d := details(); d.Online != adminservice.OnlineNo {
@@ -101,9 +115,8 @@ func TestClientsOfALab(t *testing.T) {
 		}
 		return nil
 	})
-	if err := c.Do(ctx, "POST", path+"/readmit", nil, nil); err != nil {
-		t.Fatal(err)
-	}
+	wantFailure(t, 1, "readmit it", "client-device", "approve", id)
+	succeed(t, "client-device", "readmit", id)
 	eventually(t, "the readmitted client works", func() error {
 		if code, stdout, stderr := opencmgCommand(t, "client", "notify-test", "--state-dir", dir); code != 0 {
 			return &answerError{stdout + stderr}
