@@ -95,7 +95,9 @@ var statusKinds = map[int]opencmg.Kind{
 // A Page is an answer with many objects.
 type Page[T any] struct {
 	Count *int `json:"@odata.count,omitempty"`
-	Value []T  `json:"value"`
+	// Next is the address of what follows, on the same server; empty at the end.
+	Next  string `json:"@odata.nextLink,omitempty"`
+	Value []T    `json:"value"`
 }
 
 // List returns the objects of a collection, such as "Gateways". options are

@@ -457,6 +457,8 @@ type BlockedCertificate struct {
 	Version int64     `json:"version"`
 	Reason  string    `json:"reason,omitempty"`
 	Blocked time.Time `json:"blocked,omitzero"`
+	// ClientID is the client that it was blocked with, if any; read only.
+	ClientID opencmg.ClientID `json:"clientId,omitempty"`
 }
 
 // A JoinTokenRecord is what the site remembers of a join token.

@@ -132,9 +132,22 @@ type Documents struct {
 // MaxQuestions bounds the questions that a site asks at the same time.
 const MaxQuestions = 32
 
-// QuestionExplain is the kind of question that asks for the records of one
-// request. A connection point asks the gateway instances too.
-const QuestionExplain = "explain"
+// Kinds of questions.
+const (
+	// QuestionExplain asks for the records of one request. A connection point
+	// asks the gateway instances too.
+	QuestionExplain = "explain"
+	// QuestionOnline asks a management point which of Clients listen for
+	// notification there; without any, who does at all.
+	QuestionOnline = "online"
+	// QuestionWake asks a management point to let those of Clients that listen
+	// there look for what they are to be sent; without any, those that have
+	// something waiting.
+	QuestionWake = "wake"
+)
+
+// MaxQuestionClients bounds the clients of a question.
+const MaxQuestionClients = 200
 
 // A SystemQuestion is what a site asks its systems. Somebody waits for the
 // answer, for some seconds.
@@ -142,6 +155,8 @@ type SystemQuestion struct {
 	ID            string `json:"id"`
 	Kind          string `json:"kind"`
 	CorrelationID string `json:"correlationId,omitempty"` // of the request to explain
+	// Clients are at most [MaxQuestionClients].
+	Clients []opencmg.ClientID `json:"clients,omitempty"`
 }
 
 // A SystemAnswer is what a system knows.
@@ -151,6 +166,17 @@ type SystemAnswer struct {
 	Records []opencmg.RequestRecord `json:"records,omitempty"`
 	// Asked are the others that it asked, such as gateway instances.
 	Asked []AskedHop `json:"asked,omitempty"`
+	// Online are the clients that listen at a management point.
+	Online []ListeningClient `json:"online,omitempty"`
+}
+
+// A ListeningClient is a client that holds a notification connection to a
+// management point.
+type ListeningClient struct {
+	ID        opencmg.ClientID `json:"id"`
+	Transport string           `json:"transport"` // http or tcp
+	Internet  bool             `json:"internet"`  // it comes through a gateway
+	Since     time.Time        `json:"since"`
 }
 
 // TokenSigning is a token-signing key. It is a secret; String, GoString and

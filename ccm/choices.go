@@ -76,6 +76,14 @@ const (
 	TaskTest              = 1003 // answer and do nothing else
 )
 
+// TaskTypes are the task types that an administrator may send, by their names in
+// commands and in the administration service.
+func TaskTypes() map[string]int {
+	return map[string]int{
+		"machine-policy": TaskMachinePolicy, "hardware-inventory": TaskHardwareInventory, "discovery": TaskDiscovery, "test": TaskTest,
+	}
+}
+
 // ClientIDReplyRoot is the root of the answer of MP_ClientIdManager, whose
 // name is unknown (wire.md 7.4).
 const clientIDReplyRoot = "ClientIDReply"

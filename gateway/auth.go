@@ -195,6 +195,10 @@ func (x *exchange) verifyToken(token []byte) (*caller, *refusal) {
 	if err != nil {
 		return nil, unauthenticated("token", opencmg.ReasonInvalidToken, err)
 	}
+	if x.snap.blocked[p.thumbprint] {
+		// An Entra token names no token of the site that could be blocked.
+		return nil, unauthenticated("token", opencmg.ReasonInvalidToken, &pki.Refusal{Code: pki.RefusedBlocked, Detail: "the certificate that came with the token is blocked by the administrator"}, "sha256: "+p.thumbprint)
+	}
 	id.Thumbprint, id.Source = p.thumbprint, p.source()
 	c := newCaller(id)
 	if v.caller != nil && v.caller.identity == id {

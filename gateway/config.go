@@ -179,7 +179,7 @@ func (s *Server) use(n *snapshot) {
 }
 
 func (n *snapshot) blocks(c *caller) bool {
-	return n.blocked[c.identity.TokenID] && c.identity.TokenID != "" || n.blocked[c.identity.Thumbprint] && c.identity.Auth == opencmg.AuthPKI
+	return n.blocked[c.identity.TokenID] || n.blocked[c.identity.Thumbprint]
 }
 
 // load takes the configuration of the last run. A damaged or foreign file is

@@ -242,6 +242,31 @@ func TestBlockingTakesEffectOnOpenConnections(t *testing.T) {
 	}
 }
 
+// TestBlockedCertificateOfToken: a certificate that is blocked is of no use
+// beside a token either, which may be one that the site can not block.
+func TestBlockedCertificateOfToken(t *testing.T) {
+	noLeaks(t)
+	k := keys()
+	tok := clientToken(t, k.device)
+	in := startInstance(t, instanceOptions{config: configuration(1)})
+	p := in.connect("id-1", echo)
+	c := in.dial(clientTLS(k.device))
+	get := func() *http.Response {
+		return c.send("GET " + server + "/SMS_MP/x HTTP/1.1\r\n" + hostField + "Authorization: Bearer " + tok.Raw + "\r\n\r\n").answer("GET")
+	}
+	if res := get(); res.StatusCode != 200 {
+		t.Fatalf("before: %s", res.Status)
+	}
+	next := configuration(2)
+	next.Certificates.Blocked = []string{pki.Thumbprint(leafOf(t, k.device))}
+	if a := p.control(opencmg.ControlConfiguration, signed(t, next)); a.Version != 2 {
+		t.Fatalf("got %+v", a)
+	}
+	if res := get(); res.StatusCode != 401 || reason(res) != opencmg.ReasonInvalidToken {
+		t.Errorf("after: %s", res.Status)
+	}
+}
+
 // TestShutdown: a request in flight finishes, a held one is sent elsewhere, an
 // idle connection ends, and the connection point hears of it first.
 func TestShutdown(t *testing.T) {

@@ -3,11 +3,15 @@ package mp
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/ccm"
 	"github.com/opencmg/opencmg/internal/web"
 	"github.com/opencmg/opencmg/sitedb"
 )
@@ -80,11 +84,11 @@ func (s *Server) adminNotify(w http.ResponseWriter, r *http.Request) error {
 	if err := d.Decode(&q); err != nil {
 		return &opencmg.Error{Kind: opencmg.Invalid, Msg: "the body must be JSON with client and task", Err: err}
 	}
-	task, ok := taskNames[q.Task]
+	task, ok := ccm.TaskTypes()[q.Task]
 	if !ok {
 		n, err := strconv.Atoi(q.Task)
 		if err != nil || n <= 0 {
-			return opencmg.Errorf(opencmg.Invalid, "task %q: must be a number or one of %s", q.Task, taskNameList())
+			return opencmg.Errorf(opencmg.Invalid, "task %q: must be a number or one of %s", q.Task, strings.Join(slices.Sorted(maps.Keys(ccm.TaskTypes())), ", "))
 		}
 		task = n
 	}

@@ -3,7 +3,6 @@ package mp
 import (
 	"context"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -156,6 +155,14 @@ func (s *Server) Notify(ctx context.Context, clients []opencmg.ClientID, taskTyp
 // and marks them as delivered. again includes those that were sent before and
 // are not answered.
 func (s *Server) due(ctx context.Context, id opencmg.ClientID, again bool) ([]ccm.Frame, error) {
+	trusted, err := s.c.DB.ClientTrusted(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if !trusted {
+		// It was blocked or removed while it listened.
+		return nil, opencmg.Errorf(opencmg.Forbidden, "the notification request is not accepted; register again if this goes on")
+	}
 	waiting, err := s.c.DB.Waiting(ctx, id)
 	if err != nil {
 		return nil, err
@@ -374,17 +381,4 @@ func (s *Server) listener(ctx context.Context, x *exchange, c *ccm.ContinueReque
 	}
 	x.client = client.ID
 	return client, nil
-}
-
-var taskNames = map[string]int{
-	"machine-policy": ccm.TaskMachinePolicy, "hardware-inventory": ccm.TaskHardwareInventory, "discovery": ccm.TaskDiscovery, "test": ccm.TaskTest,
-}
-
-func taskNameList() string {
-	var names []string
-	for n := range taskNames {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	return strings.Join(names, ", ")
 }

@@ -103,6 +103,12 @@ func (s *Server) assignments(ctx context.Context, l *letter) (string, error) {
 		x.refuse("silent: client %s asked for policy of %s", c.ID, r.ClientID)
 		return "", errSilent
 	}
+	// Who asks again and again costs the database nothing more.
+	if s.now().Sub(c.LastPolicy) >= time.Minute {
+		if err := s.c.DB.PolicyRequested(ctx, c.ID); err != nil {
+			s.log.Warn("the policy request is not noted", "component", "MP_Policy", "request_id", x.id, "client", string(c.ID), "err", err)
+		}
+	}
 	reply := ccm.AssignmentReply{ClientID: c.ID, PolicySource: "SMS:" + string(s.c.Site), ResourceType: r.ResourceType, ServerCookie: r.ServerCookie}
 	var since time.Time
 	if r.OnUpdate && !r.ServerCookie.IsZero() {

@@ -56,7 +56,12 @@ func (s *Server) sts(w http.ResponseWriter, r *http.Request) error {
 		if err != nil && !errors.Is(err, opencmg.NotFound) {
 			return fail(err)
 		}
-		if err == nil && c.Approval.Trusted() && proves(id, c) {
+		switch {
+		case err != nil || !proves(id, c):
+		case c.Approval == sitedb.ApprovalRefused:
+			x.refuse("refused: client %s is blocked", c.ID)
+			return fail(opencmg.Errorf(opencmg.Forbidden, "the caller is no approved client of this site; register first"))
+		case c.Approval.Trusted():
 			id.ClientID = c.ID
 		}
 	} else if id.ClientID != "" || id.Auth == opencmg.AuthPKI {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"time"
 
+	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/sitedb"
 )
@@ -44,9 +46,12 @@ func (s *Server) listStatusMessages(w http.ResponseWriter, r *http.Request) erro
 		return err
 	}
 	v := r.URL.Query()
-	f := sitedb.MessageFilter{Component: v.Get("component"), SubjectKind: v.Get("subjectKind"), SubjectID: v.Get("subject")}
+	f := sitedb.MessageFilter{Component: v.Get("component"), SubjectKind: v.Get("subjectKind"), SubjectID: v.Get("subject"), Account: v.Get("account"), Text: v.Get("search")}
 	if sev := v.Get("severity"); sev != "" {
 		f.Severities = []sitedb.Severity{sitedb.Severity(sev)}
+	}
+	if f.From, f.To, err = queryTimes(r); err != nil {
+		return err
 	}
 	// A filter or an order needs to see all of them; without one the database
 	// cuts the page.
@@ -79,7 +84,20 @@ func (s *Server) listStatusMessages(w http.ResponseWriter, r *http.Request) erro
 	}
 	if whole {
 		page, n := q.Apply(objects)
-		return answerPage(w, q, page, n)
+		return answerPage(w, r, q, page, n)
 	}
-	return answerPage(w, q, q.Project(objects), total)
+	return answerPage(w, r, q, q.Project(objects), total)
+}
+
+// queryTimes reads the query parameters from, which is included, and to, which
+// is not.
+func queryTimes(r *http.Request) (from, to time.Time, err error) {
+	for name, t := range map[string]*time.Time{"from": &from, "to": &to} {
+		if s := r.URL.Query().Get(name); s != "" {
+			if *t, err = time.Parse(time.RFC3339, s); err != nil {
+				return from, to, opencmg.Errorf(opencmg.Invalid, "%s: must be a time such as 2026-01-31T09:30:00Z, is %q", name, s)
+			}
+		}
+	}
+	return from, to, nil
 }

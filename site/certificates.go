@@ -179,10 +179,12 @@ func (s *Server) deleteTokenIssuer(w http.ResponseWriter, r *http.Request) error
 
 type blockedRecord struct {
 	Reason string `json:"reason,omitempty"`
+	// Client is the client that it was blocked with, and is accepted with again.
+	Client opencmg.ClientID `json:"client,omitempty"`
 }
 
 func blockedCertificate(r *record[blockedRecord]) adminservice.BlockedCertificate {
-	return adminservice.BlockedCertificate{ID: r.ID, Version: r.Version, Reason: r.Value.Reason, Blocked: r.Created}
+	return adminservice.BlockedCertificate{ID: r.ID, Version: r.Version, Reason: r.Value.Reason, ClientID: r.Value.Client, Blocked: r.Created}
 }
 
 func (s *Server) blockCertificate(w http.ResponseWriter, r *http.Request) error {
@@ -194,7 +196,7 @@ func (s *Server) blockCertificate(w http.ResponseWriter, r *http.Request) error 
 	if !isThumbprint(id) {
 		return opencmg.Errorf(opencmg.Invalid, "id: must be the SHA-256 thumbprint of the certificate in hexadecimal")
 	}
-	rec := &record[blockedRecord]{ID: id, Name: id, Value: blockedRecord{in.Reason}}
+	rec := &record[blockedRecord]{ID: id, Name: id, Value: blockedRecord{Reason: in.Reason}}
 	err := s.db.Change(r.Context(), "block certificate", func(tx *sitedb.Tx) error {
 		if err := rec.put(tx, kindBlocked); err != nil {
 			return err

@@ -282,7 +282,7 @@ func (c *checklist) clientsTold() verdict {
 }
 
 func (c *checklist) clients() verdict {
-	_, n, err := c.s.db.ListClients(c.ctx, sitedb.ClientFilter{}, 0, 1)
+	n, err := c.s.db.CountClients(c.ctx, sitedb.ClientFilter{}, maxClientCount)
 	install := "opencmg client install"
 	if name := c.serviceName(); name != "" {
 		install += " /mp:" + quoteArg("https://"+name)

@@ -357,5 +357,5 @@ func listDirectory[T any](s *Server, w http.ResponseWriter, r *http.Request, kin
 	if err != nil {
 		return err
 	}
-	return answerPage(w, q, q.Project(objects), total)
+	return answerPage(w, r, q, q.Project(objects), total)
 }

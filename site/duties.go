@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/opencmg/opencmg/sitedb"
 )
 
 // A duty is something that the site does again and again.
@@ -78,7 +80,7 @@ func (s *Server) trim(ctx context.Context) error {
 		forget func(context.Context, time.Time) (int64, error)
 		keep   time.Duration
 	}{
-		{s.db.TrimSamples, keepSamples}, {s.db.TrimSiteMessages, keepMessages}, {s.db.TrimAlerts, keepMessages}, {s.db.TrimOperations, keepOperations},
+		{s.db.TrimSamples, keepSamples}, {s.db.TrimSiteMessages, keepMessages}, {s.db.TrimAlerts, keepMessages}, {s.db.TrimOperations, keepOperations}, {s.db.TrimClientOperations, sitedb.KeepNotifications},
 	} {
 		if _, err := t.forget(ctx, now.Add(-t.keep)); err != nil {
 			return err

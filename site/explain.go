@@ -32,8 +32,10 @@ const (
 
 // questions are those that the site asks its systems now.
 type questions struct {
-	mu      sync.Mutex // guards what follows
-	number  int64      // of the latest question; systems learn of it by their documents' ETag
+	mu      sync.Mutex       // guards what follows
+	number  int64            // of the latest question
+	latest  map[string]int64 // by system, what it learns of by its documents' ETag
+	began   int64            // what it learns of before it is asked anything
 	open    map[string]*question
 	changed chan struct{} // closed and replaced with every new question
 	allowed float64       // of explainBurst
@@ -46,13 +48,17 @@ type question struct {
 	number  int64
 	waiting map[string]bool // systems that did not answer yet
 	records []opencmg.RequestRecord
-	hops    map[string][]adminservice.AskedHop // that systems asked, by system
-	all     chan struct{}                      // closed when nobody is left to answer
+	hops    map[string][]adminservice.AskedHop        // that systems asked, by system
+	online  map[string][]adminservice.ListeningClient // at management points, by system
+	all     chan struct{}                             // closed when nobody is left to answer
 }
 
 func newQuestions(now time.Time) *questions {
 	// Numbers of a site before a restart must not come again.
-	return &questions{number: now.UnixNano(), open: map[string]*question{}, changed: make(chan struct{}), allowed: explainBurst, looked: now}
+	return &questions{
+		number: now.UnixNano(), began: now.UnixNano(), latest: map[string]int64{}, open: map[string]*question{},
+		changed: make(chan struct{}), allowed: explainBurst, looked: now,
+	}
 }
 
 // allow counts one question of an administrator.
@@ -68,20 +74,23 @@ func (q *questions) allow(now time.Time) bool {
 	return true
 }
 
-// ask puts a question to systems.
-func (q *questions) ask(kind, correlationID string, systems []string) (*question, error) {
+// ask puts a question to systems. Its ID is given here.
+func (q *questions) ask(what adminservice.SystemQuestion, systems []string) (*question, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.open) >= adminservice.MaxQuestions {
 		return nil, opencmg.Errorf(opencmg.Unavailable, "the site asks its systems %d things already: try again in some seconds", len(q.open))
 	}
 	q.number++
+	what.ID = newGUID()
 	a := &question{
-		SystemQuestion: adminservice.SystemQuestion{ID: newGUID(), Kind: kind, CorrelationID: correlationID},
-		number:         q.number, waiting: map[string]bool{}, hops: map[string][]adminservice.AskedHop{}, all: make(chan struct{}),
+		SystemQuestion: what,
+		number:         q.number, waiting: map[string]bool{}, hops: map[string][]adminservice.AskedHop{},
+		online: map[string][]adminservice.ListeningClient{}, all: make(chan struct{}),
 	}
 	for _, id := range systems {
 		a.waiting[id] = true
+		q.latest[id] = q.number
 	}
 	if len(systems) == 0 {
 		close(a.all)
@@ -102,8 +111,8 @@ func (q *questions) settle(a *question) (silent map[string]bool) {
 	return a.waiting
 }
 
-// of returns what a system is to answer, the number of the latest question, and
-// what is closed with the next one.
+// of returns what a system is to answer, the number of the latest question to
+// it, and what is closed with the next question to anybody.
 func (q *questions) of(system string) (list []adminservice.SystemQuestion, number int64, changed <-chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -113,7 +122,8 @@ func (q *questions) of(system string) (list []adminservice.SystemQuestion, numbe
 		}
 	}
 	slices.SortFunc(list, func(a, b adminservice.SystemQuestion) int { return cmp.Compare(a.ID, b.ID) })
-	return list, q.number, q.changed
+	// Who is not asked does not fetch its documents for it.
+	return list, cmp.Or(q.latest[system], q.began), q.changed
 }
 
 // take adds an answer to its question. One that nobody waits for is dropped.
@@ -144,7 +154,11 @@ func (q *questions) take(sys *system, in *adminservice.SystemAnswer) {
 			a.hops[sys.id] = append(a.hops[sys.id], h)
 		}
 	}
+	if a.Kind == adminservice.QuestionOnline && sys.kind == adminservice.SystemManagementPoint {
+		a.online[sys.id] = in.Online[:min(len(in.Online), maxOnline)]
+	}
 	if len(a.waiting) == 0 {
+		delete(q.open, a.ID)
 		close(a.all)
 	}
 }
@@ -217,7 +231,7 @@ func (s *Server) explain(ctx context.Context, id string, wait time.Duration, sil
 			live = append(live, systems[i].id)
 		}
 	}
-	a, err := s.questions.ask(adminservice.QuestionExplain, id, live)
+	a, err := s.questions.ask(adminservice.SystemQuestion{Kind: adminservice.QuestionExplain, CorrelationID: id}, live)
 	if err != nil {
 		return nil, nil, err
 	}

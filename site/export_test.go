@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"runtime"
+	"time"
 
 	"github.com/opencmg/opencmg/adminservice"
 )
@@ -17,6 +18,10 @@ func (s *Server) Look(ctx context.Context, name string) error {
 	}
 	panic("there is no duty " + name)
 }
+
+// WaitForOnline sets how long answers wait for management points to say who is
+// online.
+func (s *Server) WaitForOnline(d time.Duration) { s.onlineWait = d }
 
 // StartOperation does what the cloud service manager does with an operation that
 // it found to be open.

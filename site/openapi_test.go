@@ -45,6 +45,7 @@ var (
 		adminservice.ClientSettingsChange{}, adminservice.BoundaryGroup{}, adminservice.BoundaryGroupChange{},
 		adminservice.ChecklistRequest{}, adminservice.FeatureChange{},
 		adminservice.NewAnalysis{},
+		adminservice.BlockClient{}, adminservice.NotifyClient{}, adminservice.NotifyClients{},
 	}
 	pageTypes = []any{
 		adminservice.Account{}, adminservice.Tenant{}, adminservice.Application{}, adminservice.AzureService{}, adminservice.TrustedCertificate{},
@@ -55,11 +56,13 @@ var (
 		adminservice.LogFile{},
 		adminservice.ChecklistItem{}, opencmg.ProbeTarget{}, adminservice.FirewallRule{}, adminservice.Feature{},
 		adminservice.Analysis{},
+		adminservice.RegisteredClient{}, adminservice.ClientOperation{}, adminservice.ClientNotification{}, adminservice.SiteToken{},
 	}
 	otherTypes = []any{
 		adminservice.Site{}, adminservice.CertificateReport{}, adminservice.ProblemError{},
 		adminservice.CmdletLine{},
 		adminservice.Explanation{},
+		adminservice.ClientDetails{}, adminservice.Inventory{},
 	}
 )
 
@@ -97,7 +100,7 @@ func TestOpenAPISchemas(t *testing.T) {
 	}
 	for _, v := range pageTypes {
 		name := reflect.TypeOf(v).Name()
-		s.text[name+"Page"] = fmt.Sprintf("    %sPage:\n      type: object\n      required: [value]\n      properties:\n        \"@odata.count\": {type: integer}\n        value: {type: array, items: {$ref: '#/components/schemas/%s'}}\n", name, name)
+		s.text[name+"Page"] = fmt.Sprintf("    %sPage:\n      type: object\n      required: [value]\n      properties:\n        \"@odata.count\": {type: integer}\n        \"@odata.nextLink\": {type: string}\n        value: {type: array, items: {$ref: '#/components/schemas/%s'}}\n", name, name)
 	}
 	var b strings.Builder
 	for _, name := range sortedKeys(s.text) {

@@ -63,11 +63,30 @@ func alert(a sitedb.Alert) adminservice.Alert {
 }
 
 func (s *Server) listAlerts(w http.ResponseWriter, r *http.Request) error {
-	f := sitedb.AlertFilter{}
-	if r.URL.Query().Get("open") == "true" {
-		f.Open = true
+	v := r.URL.Query()
+	q, err := adminservice.ParseQuery(v)
+	if err != nil {
+		return err
 	}
-	alerts, _, err := s.db.Alerts(r.Context(), f, 0, adminservice.MaxPage)
+	f := sitedb.AlertFilter{Kind: v.Get("kind"), SubjectID: v.Get("subject")}
+	if sev := v.Get("severity"); sev != "" {
+		f.Severities = []sitedb.Severity{sitedb.Severity(sev)}
+	}
+	open, err := queryBool(r, "open")
+	if err != nil {
+		return err
+	}
+	if open != nil {
+		f.Open, f.Closed = *open, !*open
+	}
+	// A filter or an order needs to see all of them; without one the database
+	// cuts the page.
+	whole := q.Filter != nil || len(q.OrderBy) > 0
+	offset, limit := q.Skip, q.Top
+	if whole {
+		offset, limit = 0, mostMessages
+	}
+	alerts, total, err := s.db.Alerts(r.Context(), f, offset, limit)
 	if err != nil {
 		return err
 	}
@@ -75,7 +94,27 @@ func (s *Server) listAlerts(w http.ResponseWriter, r *http.Request) error {
 	for _, a := range alerts {
 		list = append(list, alert(a))
 	}
-	return answerList(w, r, list)
+	if whole {
+		return answerList(w, r, list)
+	}
+	objects, err := toMaps(list)
+	if err != nil {
+		return err
+	}
+	return answerPage(w, r, q, q.Project(objects), total)
+}
+
+// queryBool reads a query parameter that is true or false; nil without it.
+func queryBool(r *http.Request, name string) (*bool, error) {
+	s := r.URL.Query().Get(name)
+	if s == "" {
+		return nil, nil
+	}
+	b, err := strconv.ParseBool(s)
+	if err != nil {
+		return nil, opencmg.Errorf(opencmg.Invalid, "%s: must be true or false, is %q", name, s)
+	}
+	return &b, nil
 }
 
 func (s *Server) acknowledgeAlert(w http.ResponseWriter, r *http.Request) error {

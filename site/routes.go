@@ -125,6 +125,24 @@ func (s *Server) routeTable() []route {
 		{"GET", "Features", anybody, s.listFeatures},
 		{"PATCH", "Features/{id}", infrastructure, s.changeFeature},
 
+		{"GET", "Clients", anybody, s.listClients},
+		{"GET", "Clients/{id}", anybody, s.getClient},
+		{"GET", "Clients/{id}/inventory/{action}", anybody, s.getInventory},
+		{"POST", "Clients/{id}/approve", operations, s.approveClient},
+		{"POST", "Clients/{id}/block", operations, s.blockClient},
+		{"POST", "Clients/{id}/readmit", operations, s.readmitClient},
+		{"POST", "Clients/{id}/notify", operations, s.notifyClient},
+		{"DELETE", "Clients/{id}", operations, s.deleteClient},
+		{"POST", "Notifications", operations, s.notifyClients},
+		{"GET", "ClientOperations", anybody, s.listClientOperations},
+		{"GET", "ClientOperations/{id}", anybody, s.getClientOperation},
+		{"GET", "ClientOperations/{id}/notifications", anybody, s.listOperationNotifications},
+		{"POST", "ClientOperations/{id}/cancel", operations, s.cancelClientOperation},
+		{"DELETE", "ClientOperations/{id}", operations, s.deleteClientOperation},
+		{"GET", "SiteTokens", anybody, s.listSiteTokens},
+		{"POST", "SiteTokens/{id}/block", operations, s.setSiteTokenBlocked(true)},
+		{"POST", "SiteTokens/{id}/unblock", operations, s.setSiteTokenBlocked(false)},
+
 		{"GET", "Operations", anybody, s.listOperations},
 		{"GET", "Operations/{id}", anybody, s.getOperation},
 		{"GET", "StatusMessages", anybody, s.listStatusMessages},
@@ -371,16 +389,33 @@ func answerList[T any](w http.ResponseWriter, r *http.Request, list []T) error {
 		return err
 	}
 	page, total := q.Apply(objects)
-	return answerPage(w, q, page, total)
+	return answerPage(w, r, q, page, total)
 }
 
-func answerPage(w http.ResponseWriter, q adminservice.Query, page []map[string]any, total int) error {
+// answerPage answers a page of a list that has total objects.
+func answerPage(w http.ResponseWriter, r *http.Request, q adminservice.Query, page []map[string]any, total int) error {
+	return answerSome(w, r, q, page, q.Skip+len(page) < total, func() (int, error) { return total, nil })
+}
+
+// answerSome answers a page of a list that the database cut, with the address of
+// the next page when there are more. count is called when the caller asked for
+// the number.
+func answerSome(w http.ResponseWriter, r *http.Request, q adminservice.Query, page []map[string]any, more bool, count func() (int, error)) error {
 	if page == nil {
 		page = []map[string]any{}
 	}
 	p := adminservice.Page[map[string]any]{Value: page}
 	if q.Count {
+		total, err := count()
+		if err != nil {
+			return err
+		}
 		p.Count = &total
+	}
+	if more && len(page) > 0 {
+		v := r.URL.Query()
+		v.Set("$skip", strconv.Itoa(q.Skip+len(page)))
+		p.Next = r.URL.EscapedPath() + "?" + v.Encode()
 	}
 	return answer(w, http.StatusOK, p)
 }

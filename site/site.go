@@ -131,6 +131,8 @@ type Server struct {
 	publisher *publisher
 	duties    []*duty
 
+	onlineWait time.Duration // tests change it before the first request
+
 	discovering sync.Mutex // one discovery at a time
 
 	certMu sync.Mutex // guards cert
@@ -162,7 +164,11 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	cfg.Poll = cmp.Or(cfg.Poll, 5*time.Second)
 	cfg.Watch = cmp.Or(cfg.Watch, time.Minute)
-	s := &Server{cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)), live: newLive(cfg.Now()), questions: newQuestions(cfg.Now()), analyses: newAnalyses(), outside: newKeptOutside(), kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}}}
+	s := &Server{
+		cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)),
+		live: newLive(cfg.Now()), kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}},
+		questions: newQuestions(cfg.Now()), onlineWait: onlineWait, analyses: newAnalyses(), outside: newKeptOutside(),
+	}
 	s.jwks = pki.NewJWKSCache(pki.JWKSConfig{HTTP: cfg.HTTP, Log: s.log})
 	token := newSecret()
 	var err error

@@ -81,7 +81,7 @@ func (s *Server) wmi(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	page, total := q.Apply(objects)
-	return answerPage(w, q, page, total)
+	return answerPage(w, r, q, page, total)
 }
 
 func hasKey(v any, key string) bool {

@@ -124,6 +124,7 @@ func (db *DB) Alert(ctx context.Context, id int64) (Alert, error) {
 // too.
 type AlertFilter struct {
 	Open        bool // only open ones
+	Closed      bool // only closed ones
 	Kind        string
 	SubjectKind string
 	SubjectID   string
@@ -136,6 +137,9 @@ func (db *DB) Alerts(ctx context.Context, f AlertFilter, offset, limit int) (lis
 	var w where
 	if f.Open {
 		w.add("closed = 0")
+	}
+	if f.Closed {
+		w.add("closed > 0")
 	}
 	w.text("kind", f.Kind)
 	w.text("subject_kind", f.SubjectKind)

@@ -72,6 +72,7 @@ var tables = []table{
 	{name: "samples", order: "name, subject, at", since: 2},
 	{name: "directory_objects", order: "tenant_id, kind, id", since: 3},
 	{name: "directory_members", order: "tenant_id, group_id, member_id", since: 3},
+	{name: "client_operations", order: "id", serial: "id", since: 6},
 }
 
 // tablesOf returns the tables of a schema.

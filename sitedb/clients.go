@@ -54,6 +54,11 @@ type Client struct {
 	Group      string
 	Registered time.Time
 	LastSeen   time.Time
+	// LastPolicy is its last request for policy, see [DB.PolicyRequested].
+	LastPolicy time.Time
+	// Blocked is when BlockedBy blocked it; zero when it is not blocked.
+	Blocked                time.Time
+	BlockedBy, BlockReason string
 }
 
 // A Registration is what a client says about itself, checked by the caller:
@@ -96,6 +101,8 @@ func KeyID(cert *x509.Certificate) string {
 //     same Entra device or the same PKI subject proved itself; then the key is
 //     replaced. Otherwise the ID stays where it is and the newcomer gets one of
 //     its own.
+//   - A refused client is known again under a new key too, by its Entra device
+//     or PKI subject, and stays refused.
 //   - Anybody else is new, under the ID it brought or a fresh one.
 //
 // A bulk registration token that does not let the client register is a
@@ -127,13 +134,21 @@ func (db *DB) RegisterClient(ctx context.Context, r Registration) (client Client
 			case errors.Is(err, sql.ErrNoRows):
 			case err != nil:
 				return err
-			case sameDevice(holder, c):
+			case sameDevice(holder, c) && holder.Approval != ApprovalRefused:
 				outcome = OutcomeReset
 				return tx.replaceClient(holder, c, &client)
 			default:
 				outcome = OutcomeDuplicate
 				c.ID = ""
 			}
+		}
+		refused, err := tx.refusedDevice(c)
+		switch {
+		case err == nil:
+			outcome = OutcomeReset
+			return tx.replaceClient(refused, c, &client)
+		case !errors.Is(err, sql.ErrNoRows):
+			return err
 		}
 		if c.ID == "" {
 			c.ID = newClientID()
@@ -148,7 +163,8 @@ func (db *DB) RegisterClient(ctx context.Context, r Registration) (client Client
 // replaceClient stores c over known, which keeps its ID, the day it was first
 // seen, and a trust that it had.
 func (tx *Tx) replaceClient(known, c Client, stored *Client) error {
-	c.ID, c.Registered = known.ID, known.Registered
+	c.ID, c.Registered, c.LastPolicy = known.ID, known.Registered, known.LastPolicy
+	c.Blocked, c.BlockedBy, c.BlockReason = known.Blocked, known.BlockedBy, known.BlockReason
 	if known.Approval.Trusted() && !c.Approval.Trusted() || known.Approval == ApprovalRefused {
 		c.Approval = known.Approval
 	}
@@ -176,7 +192,7 @@ func (tx *Tx) replaceClient(known, c Client, stored *Client) error {
 func sameDevice(known, c Client) bool {
 	entra := c.DeviceID != "" && c.TenantID != "" && strings.EqualFold(known.DeviceID, c.DeviceID) && strings.EqualFold(known.TenantID, c.TenantID)
 	cert := c.Auth == opencmg.AuthPKI && c.Subject != "" && known.Auth == opencmg.AuthPKI && known.Subject == c.Subject
-	return known.Approval != ApprovalRefused && (entra || cert)
+	return entra || cert
 }
 
 // columns are the values in the order of the statements, the ID last.
@@ -191,30 +207,42 @@ func (c *Client) columns(now time.Time) []any {
 
 // ApproveClient sets the approval of a client.
 func (db *DB) ApproveClient(ctx context.Context, id opencmg.ClientID, a Approval) error {
-	return db.transact(ctx, "approve client", func(tx *Tx) error {
-		return tx.must(opencmg.Errorf(opencmg.NotFound, "there is no client %s", id),
-			"UPDATE clients SET approval = ?, changed = ? WHERE id = ?", int(a), micros(tx.now), string(id))
-	})
+	return db.transact(ctx, "approve client", func(tx *Tx) error { return tx.ApproveClient(id, a) })
+}
+
+// ApproveClient sets the approval of a client that is not blocked.
+func (tx *Tx) ApproveClient(id opencmg.ClientID, a Approval) error {
+	n, err := tx.count("UPDATE clients SET approval = ?, changed = ? WHERE id = ? AND blocked = 0", int(a), micros(tx.now), string(id))
+	if err != nil || n > 0 {
+		return err
+	}
+	if _, err := tx.Client(id); err != nil {
+		return opencmg.Errorf(opencmg.NotFound, "there is no client %s", id)
+	}
+	return opencmg.Errorf(opencmg.Conflict, "client %s is blocked, and its tokens with it: readmit it", id)
 }
 
 // RemoveClient forgets a client and everything it reported. Its tokens are
 // blocked until they expire.
 func (db *DB) RemoveClient(ctx context.Context, id opencmg.ClientID) error {
-	return db.transact(ctx, "remove client", func(tx *Tx) error {
-		if err := tx.exec("UPDATE tokens SET blocked = 1 WHERE client_id = ?", string(id)); err != nil {
-			return err
-		}
-		return tx.must(opencmg.Errorf(opencmg.NotFound, "there is no client %s", id), "DELETE FROM clients WHERE id = ?", string(id))
-	})
+	return db.transact(ctx, "remove client", func(tx *Tx) error { return tx.RemoveClient(id) })
 }
 
-const selectClient = `SELECT id, netbios_name, fqdn, agent_version, approval, auth, tenant_id, device_id, subject, thumbprint, signing_cert, encryption_cert, registered, last_seen, group_name FROM clients `
+// RemoveClient forgets a client, see [DB.RemoveClient].
+func (tx *Tx) RemoveClient(id opencmg.ClientID) error {
+	if err := tx.exec("UPDATE tokens SET blocked = 1 WHERE client_id = ?", string(id)); err != nil {
+		return err
+	}
+	return tx.must(opencmg.Errorf(opencmg.NotFound, "there is no client %s", id), "DELETE FROM clients WHERE id = ?", string(id))
+}
+
+const selectClient = `SELECT id, netbios_name, fqdn, agent_version, approval, auth, tenant_id, device_id, subject, thumbprint, signing_cert, encryption_cert, registered, last_seen, group_name, last_policy, blocked, blocked_by, block_reason FROM clients `
 
 func scanClient(row scanner) (Client, error) {
 	var c Client
 	var signing, encryption []byte
-	var registered, seen int64
-	err := row.Scan(&c.ID, &c.NetBIOSName, &c.FQDN, &c.AgentVersion, &c.Approval, &c.Auth, &c.TenantID, &c.DeviceID, &c.Subject, &c.Thumbprint, &signing, &encryption, &registered, &seen, &c.Group)
+	var registered, seen, policy, blocked int64
+	err := row.Scan(&c.ID, &c.NetBIOSName, &c.FQDN, &c.AgentVersion, &c.Approval, &c.Auth, &c.TenantID, &c.DeviceID, &c.Subject, &c.Thumbprint, &signing, &encryption, &registered, &seen, &c.Group, &policy, &blocked, &c.BlockedBy, &c.BlockReason)
 	if err != nil {
 		return Client{}, err
 	}
@@ -226,13 +254,19 @@ func scanClient(row scanner) (Client, error) {
 			return Client{}, fmt.Errorf("stored encryption certificate of %s: %w", c.ID, err)
 		}
 	}
-	c.Registered, c.LastSeen = fromMicros(registered), fromMicros(seen)
+	c.Registered, c.LastSeen, c.LastPolicy, c.Blocked = fromMicros(registered), fromMicros(seen), fromMicros(policy), fromMicros(blocked)
 	return c, nil
 }
 
 // Client returns the client with this ID.
 func (db *DB) Client(ctx context.Context, id opencmg.ClientID) (Client, error) {
 	c, err := scanClient(db.row(ctx, selectClient+"WHERE id = ?", string(id)))
+	return c, wrap(err, "client "+string(id))
+}
+
+// Client returns the client with this ID.
+func (tx *Tx) Client(id opencmg.ClientID) (Client, error) {
+	c, err := scanClient(tx.row(selectClient+"WHERE id = ?", string(id)))
 	return c, wrap(err, "client "+string(id))
 }
 

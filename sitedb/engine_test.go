@@ -65,8 +65,8 @@ func testUpgradeFromSchema1(t *testing.T, e engine) {
 	}
 	db := openConfig(t, c)
 	for _, search := range []string{"pc01", "EXAMPLE", "guid:1"} {
-		list, total, err := db.ListClients(ctx, sitedb.ClientFilter{Text: search}, 0, 10)
-		if err != nil || total != 1 || len(list) != 1 || list[0].ID != "GUID:1" || !list[0].Signing.Equal(cert) {
+		list, more, err := db.ListClients(ctx, sitedb.ClientFilter{Text: search}, sitedb.ClientPage{Limit: 10})
+		if err != nil || more || len(list) != 1 || list[0].ID != "GUID:1" || !list[0].Signing.Equal(cert) {
 			t.Errorf("search %q: %+v, %v", search, list, err)
 		}
 	}

@@ -2,6 +2,8 @@ package sitedb
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"strings"
 
 	"github.com/opencmg/opencmg"
@@ -13,8 +15,20 @@ func searchText(netBIOSName, fqdn string, id opencmg.ClientID) string {
 }
 
 // like is a pattern for texts that contain the searched one.
-func like(search string) string {
-	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToUpper(search)) + "%"
+func like(search string) string { return pattern(strings.ToUpper(search)) }
+
+// likeASCII is like for texts that the database turned into capitals.
+func likeASCII(search string) string {
+	return pattern(strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' {
+			return r - 'a' + 'A'
+		}
+		return r
+	}, search))
+}
+
+func pattern(text string) string {
+	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(text) + "%"
 }
 
 // Clients returns at most limit clients in the order of their IDs, beginning
@@ -36,12 +50,31 @@ type ClientFilter struct {
 	Auth     opencmg.AuthMode
 	Approval *Approval
 	Group    string // of the bulk registration token, with its case
+	// Among are the only ones to choose from, Except those to leave out; nil
+	// does not choose.
+	Among, Except []opencmg.ClientID
 }
 
-// ListClients returns the clients that the filter chooses, by name and then by
-// ID, at most limit behind the first offset ones, and how many there are in
-// all.
-func (db *DB) ListClients(ctx context.Context, f ClientFilter, offset, limit int) (list []Client, total int, err error) {
+// A ClientOrder is an order of clients that the database has an index for.
+type ClientOrder string
+
+// The orders of clients. Clients that are alike in it are in the order of their
+// IDs.
+const (
+	ByName       ClientOrder = "netbios_name"
+	ByLastSeen   ClientOrder = "last_seen"
+	ByRegistered ClientOrder = "registered"
+)
+
+// A ClientPage says which of the chosen clients are wanted.
+type ClientPage struct {
+	Order      ClientOrder // ByName when empty
+	Descending bool
+	Offset     int
+	Limit      int
+}
+
+func (db *DB) clientWhere(f *ClientFilter) *where {
 	var w where
 	w.text("auth", string(f.Auth))
 	if f.Approval != nil {
@@ -51,13 +84,69 @@ func (db *DB) ListClients(ctx context.Context, f ClientFilter, offset, limit int
 	if f.Text != "" {
 		w.add(`search_text LIKE ? ESCAPE '\'`, like(f.Text))
 	}
-	if err := db.row(ctx, "SELECT COUNT(*) FROM clients"+w.sql(), w.args...).Scan(&total); err != nil {
-		return nil, 0, wrap(err, "count clients")
+	if f.Among != nil {
+		db.amongIDs(&w, "id IN", f.Among)
 	}
+	if f.Except != nil {
+		db.amongIDs(&w, "id NOT IN", f.Except)
+	}
+	return &w
+}
+
+// amongIDs adds a condition on a list of any length, which is one argument.
+func (e *engine) amongIDs(w *where, what string, ids []opencmg.ClientID) {
+	list, err := json.Marshal(append([]opencmg.ClientID{}, ids...))
+	if err != nil {
+		panic(err) // texts
+	}
+	if e.postgres {
+		w.add(what+" (SELECT json_array_elements_text(CAST(? AS json)))", string(list))
+		return
+	}
+	w.add(what+" (SELECT value FROM json_each(?))", string(list))
+}
+
+func (p ClientPage) orderBy() string {
+	by, direction := p.Order, ""
+	if by == "" {
+		by = ByName
+	}
+	if p.Descending {
+		direction = " DESC"
+	}
+	return fmt.Sprintf(" ORDER BY %s%s, id%s", by, direction, direction)
+}
+
+// ListClients returns a page of the clients that the filter chooses, and whether
+// there are more behind it.
+func (db *DB) ListClients(ctx context.Context, f ClientFilter, p ClientPage) (list []Client, more bool, err error) {
+	w := db.clientWhere(&f)
 	// The inner query is answered from an index; clients are read whole, with
 	// their certificates, only for the page.
-	rows, err := db.query(ctx, selectClient+"WHERE id IN (SELECT id FROM clients"+w.sql()+" ORDER BY netbios_name, id LIMIT ? OFFSET ?) ORDER BY netbios_name, id",
-		append(w.args, limit, offset)...)
+	rows, err := db.query(ctx, selectClient+"WHERE id IN (SELECT id FROM clients"+w.sql()+p.orderBy()+" LIMIT ? OFFSET ?)"+p.orderBy(),
+		append(w.args, p.Limit+1, p.Offset)...)
 	list, err = collect(rows, err, scanClient)
-	return list, total, wrap(err, "list clients")
+	if len(list) > p.Limit {
+		list, more = list[:p.Limit], true
+	}
+	return list, more, wrap(err, "list clients")
+}
+
+// CountClients counts the clients that the filter chooses, and stops at most.
+func (db *DB) CountClients(ctx context.Context, f ClientFilter, most int) (n int, err error) {
+	w := db.clientWhere(&f)
+	err = db.row(ctx, "SELECT COUNT(*) FROM (SELECT 1 FROM clients"+w.sql()+" LIMIT ?) AS found", append(w.args, most)...).Scan(&n)
+	return n, wrap(err, "count clients")
+}
+
+// ClientIDs returns the IDs of the clients that the filter chooses, by name, at
+// most limit.
+func (db *DB) ClientIDs(ctx context.Context, f ClientFilter, limit int) ([]opencmg.ClientID, error) {
+	w := db.clientWhere(&f)
+	rows, err := db.query(ctx, "SELECT id FROM clients"+w.sql()+ClientPage{}.orderBy()+" LIMIT ?", append(w.args, limit)...)
+	ids, err := collect(rows, err, func(row scanner) (id opencmg.ClientID, err error) {
+		err = row.Scan(&id)
+		return id, err
+	})
+	return ids, wrap(err, "list clients")
 }

@@ -46,7 +46,14 @@ func testListClients(t *testing.T, e engine) {
 		"both":       {sitedb.ClientFilter{Auth: opencmg.AuthPKI, Approval: &pending, Text: "example"}, 0, 10, []string{"büro"}, 1},
 		"none":       {sitedb.ClientFilter{Approval: &refused}, 0, 10, nil, 0},
 	} {
-		list, total, err := db.ListClients(ctx, c.filter, c.offset, c.limit)
+		list, more, err := db.ListClients(ctx, c.filter, sitedb.ClientPage{Offset: c.offset, Limit: c.limit})
+		if want := c.offset+c.limit < c.total; more != want {
+			t.Errorf("%s: more: %v, want %v", name, more, want)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		total, err := db.CountClients(ctx, c.filter, 1000)
 		var names []string
 		for _, c := range list {
 			names = append(names, c.NetBIOSName)
@@ -59,10 +66,10 @@ func testListClients(t *testing.T, e engine) {
 	if err := db.SaveDDR(ctx, sitedb.Report{ClientID: ids[2], Action: "{3}", Full: true}, "Renamed", ""); err != nil {
 		t.Fatal(err)
 	}
-	if _, total, err := db.ListClients(ctx, sitedb.ClientFilter{Text: "renamed"}, 0, 10); err != nil || total != 1 {
+	if total, err := db.CountClients(ctx, sitedb.ClientFilter{Text: "renamed"}, 10); err != nil || total != 1 {
 		t.Errorf("renamed: %d, %v", total, err)
 	}
-	if _, total, err := db.ListClients(ctx, sitedb.ClientFilter{Text: "büro"}, 0, 10); err != nil || total != 0 {
+	if total, err := db.CountClients(ctx, sitedb.ClientFilter{Text: "büro"}, 10); err != nil || total != 0 {
 		t.Errorf("old name: %d, %v", total, err)
 	}
 }
@@ -96,23 +103,36 @@ func benchmarkListClients(b *testing.B, e engine) {
 			b.Fatal(err)
 		}
 	}
+	var online []opencmg.ClientID
+	for n := range 20_000 {
+		online = append(online, opencmg.ClientID(fmt.Sprintf("GUID:%06d", n+1)))
+	}
 	pending := sitedb.ApprovalPending
 	for _, bench := range []struct {
 		name   string
 		filter sitedb.ClientFilter
 		offset int
 		total  int
+		order  sitedb.ClientOrder
 	}{
-		{"first page", sitedb.ClientFilter{}, 0, clients + 1},
-		{"last page", sitedb.ClientFilter{}, clients - 50, clients + 1},
-		{"search", sitedb.ClientFilter{Text: "pc0777"}, 0, 100},
-		{"search for nothing", sitedb.ClientFilter{Text: "nothing"}, 0, 0},
-		{"pending", sitedb.ClientFilter{Approval: &pending}, 500, clients / 100},
-		{"pending and search", sitedb.ClientFilter{Approval: &pending, Text: "7700.example"}, 0, 10},
+		{"first page", sitedb.ClientFilter{}, 0, clients + 1, ""},
+		{"last page", sitedb.ClientFilter{}, clients - 50, clients + 1, ""},
+		{"search", sitedb.ClientFilter{Text: "pc0777"}, 0, 100, ""},
+		{"search for nothing", sitedb.ClientFilter{Text: "nothing"}, 0, 0, ""},
+		{"search by last seen", sitedb.ClientFilter{Text: "pc0777"}, 0, 100, sitedb.ByLastSeen},
+		{"search by registered", sitedb.ClientFilter{Text: "pc0777", Auth: opencmg.AuthEntra}, 0, 34, sitedb.ByRegistered},
+		{"among", sitedb.ClientFilter{Among: online, Text: "pc01"}, 50, 10_000, ""},
+		{"except", sitedb.ClientFilter{Except: online}, 0, clients + 1 - len(online), ""},
+		{"pending", sitedb.ClientFilter{Approval: &pending}, 500, clients / 100, ""},
+		{"pending and search", sitedb.ClientFilter{Approval: &pending, Text: "7700.example"}, 0, 10, ""},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			for b.Loop() {
-				_, total, err := db.ListClients(b.Context(), bench.filter, bench.offset, 50)
+				list, more, err := db.ListClients(b.Context(), bench.filter, sitedb.ClientPage{Order: bench.order, Descending: bench.order != "", Offset: bench.offset, Limit: 50})
+				if err != nil || more != (bench.offset+50 < bench.total) || len(list) != min(50, max(bench.total-bench.offset, 0)) {
+					b.Fatalf("%d, more %v, %v", len(list), more, err)
+				}
+				total, err := db.CountClients(b.Context(), bench.filter, 1_000_000)
 				if err != nil || total != bench.total {
 					b.Fatalf("%d in all, %v", total, err)
 				}

@@ -12,6 +12,7 @@ import (
 // A Notification is a task pushed to a client.
 type Notification struct {
 	PushID     int64 // given by the database
+	Operation  int64 // the [ClientOperation] that it belongs to; 0 for none
 	ClientID   opencmg.ClientID
 	TaskGUID   string
 	TaskType   int
@@ -19,6 +20,7 @@ type Notification struct {
 	Created    time.Time
 	Delivered  time.Time // zero: not yet
 	Answered   time.Time // zero: not yet
+	Cancelled  bool      // it is sent no more
 	ReturnCode int
 }
 
@@ -27,8 +29,9 @@ type Notification struct {
 func (db *DB) AddNotifications(ctx context.Context, clients []opencmg.ClientID, taskGUID string, taskType int, param string) (added []Notification, err error) {
 	err = db.transact(ctx, "add notifications", func(tx *Tx) error {
 		// An answered one is history; keep what an administrator may still ask
-		// about.
-		if err := tx.exec("DELETE FROM notifications WHERE created < ?", micros(tx.now.AddDate(0, 0, -30))); err != nil {
+		// about. A management point with a database of its own has nobody else
+		// who tidies up.
+		if err := tx.exec("DELETE FROM notifications WHERE created < ?", micros(tx.now.Add(-KeepNotifications))); err != nil {
 			return err
 		}
 		for _, c := range clients {
@@ -73,10 +76,34 @@ func (db *DB) Answered(ctx context.Context, client opencmg.ClientID, pushID int6
 	return before, err
 }
 
+// KeepNotifications is how long a notification is kept, NotificationLife how long
+// it is worth sending.
+const (
+	KeepNotifications = 30 * 24 * time.Hour
+	NotificationLife  = 24 * time.Hour
+)
+
 // Waiting returns a client's notifications of the last day that it did not
 // answer, oldest first, at most 100.
 func (db *DB) Waiting(ctx context.Context, client opencmg.ClientID) ([]Notification, error) {
-	return db.notifications(ctx, "WHERE client_id = ? AND answered = 0 AND created > ? ORDER BY push_id LIMIT 100", string(client), micros(db.now().AddDate(0, 0, -1)))
+	return db.notifications(ctx, "WHERE client_id = ? AND answered = 0 AND cancelled = 0 AND created > ? ORDER BY push_id LIMIT 100", string(client), micros(db.now().Add(-NotificationLife)))
+}
+
+// WaitingClients returns the clients with a notification of the last day that
+// was not sent, at most limit.
+func (db *DB) WaitingClients(ctx context.Context, limit int) ([]opencmg.ClientID, error) {
+	rows, err := db.query(ctx, "SELECT DISTINCT client_id FROM notifications WHERE created > ? AND answered = 0 AND cancelled = 0 AND delivered = 0 LIMIT ?", micros(db.now().Add(-NotificationLife)), limit)
+	ids, err := collect(rows, err, func(row scanner) (id opencmg.ClientID, err error) {
+		err = row.Scan(&id)
+		return id, err
+	})
+	return ids, wrap(err, "clients with notifications")
+}
+
+// ClientNotifications returns the latest notifications of a client, the newest
+// first, at most limit.
+func (db *DB) ClientNotifications(ctx context.Context, client opencmg.ClientID, limit int) ([]Notification, error) {
+	return db.notifications(ctx, "WHERE client_id = ? ORDER BY push_id DESC LIMIT ?", string(client), limit)
 }
 
 // Notification returns one notification.
@@ -92,7 +119,7 @@ func (db *DB) Notification(ctx context.Context, pushID int64) (Notification, err
 }
 
 func (db *DB) notifications(ctx context.Context, where string, args ...any) ([]Notification, error) {
-	rows, err := db.query(ctx, "SELECT push_id, client_id, task_guid, task_type, param, created, delivered, answered, return_code FROM notifications "+where, args...)
+	rows, err := db.query(ctx, "SELECT push_id, operation_id, client_id, task_guid, task_type, param, created, delivered, answered, cancelled, return_code FROM notifications "+where, args...)
 	if err != nil {
 		return nil, wrap(err, "notifications")
 	}
@@ -101,7 +128,7 @@ func (db *DB) notifications(ctx context.Context, where string, args ...any) ([]N
 	for rows.Next() {
 		var n Notification
 		var created, delivered, answered int64
-		if err := rows.Scan(&n.PushID, &n.ClientID, &n.TaskGUID, &n.TaskType, &n.Param, &created, &delivered, &answered, &n.ReturnCode); err != nil {
+		if err := rows.Scan(&n.PushID, &n.Operation, &n.ClientID, &n.TaskGUID, &n.TaskType, &n.Param, &created, &delivered, &answered, &n.Cancelled, &n.ReturnCode); err != nil {
 			return nil, wrap(err, "notifications")
 		}
 		n.Created, n.Delivered, n.Answered = fromMicros(created), fromMicros(delivered), fromMicros(answered)

@@ -5,7 +5,9 @@ import (
 	"cmp"
 	"compress/zlib"
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"io"
 	"time"
 
@@ -95,6 +97,38 @@ func (db *DB) Reports(ctx context.Context, id opencmg.ClientID) ([]Report, error
 		found = append(found, r)
 	}
 	return found, wrap(rows.Err(), "reports")
+}
+
+// ReportHeads returns the kept reports of a client without their texts, the
+// latest first.
+func (db *DB) ReportHeads(ctx context.Context, id opencmg.ClientID) ([]Report, error) {
+	rows, err := db.query(ctx, "SELECT action, full_report, written, received FROM reports WHERE client_id = ? ORDER BY received DESC, action, full_report DESC", string(id))
+	list, err := collect(rows, err, func(row scanner) (Report, error) {
+		r := Report{ClientID: id}
+		var written, received int64
+		err := row.Scan(&r.Action, &r.Full, &written, &received)
+		r.Written, r.Received = fromMicros(written), fromMicros(received)
+		return r, err
+	})
+	return list, wrap(err, "reports")
+}
+
+// Report returns the kept report of a client for an inventory action, full or
+// the changes since.
+func (db *DB) Report(ctx context.Context, id opencmg.ClientID, action string, full bool) (Report, error) {
+	r := Report{ClientID: id, Action: action, Full: full}
+	var written, received int64
+	var body []byte
+	err := db.row(ctx, "SELECT written, received, body FROM reports WHERE client_id = ? AND action = ? AND full_report = ?", string(id), action, full).Scan(&written, &received, &body)
+	if errors.Is(err, sql.ErrNoRows) {
+		return r, opencmg.Errorf(opencmg.NotFound, "client %s sent no such report", id)
+	}
+	if err != nil {
+		return r, wrap(err, "report")
+	}
+	r.Written, r.Received = fromMicros(written), fromMicros(received)
+	r.XML, err = decompress(body)
+	return r, wrap(err, "report")
 }
 
 // A StateMessage is the latest state of one topic of a client.

@@ -66,7 +66,8 @@ type MessageFilter struct {
 	Account     string
 	SubjectKind string
 	SubjectID   string
-	Before      int64 // only messages with smaller IDs, for the next page
+	Text        string // part of the text, without the case of ASCII letters
+	Before      int64  // only messages with smaller IDs, for the next page
 }
 
 func (f MessageFilter) where() *where {
@@ -80,6 +81,10 @@ func (f MessageFilter) where() *where {
 	w.text("account", f.Account)
 	w.text("subject_kind", f.SubjectKind)
 	w.text("subject_id", f.SubjectID)
+	if f.Text != "" {
+		// Both engines know the capitals of ASCII only.
+		w.add(`UPPER(text) LIKE ? ESCAPE '\'`, likeASCII(f.Text))
+	}
 	if f.Before != 0 {
 		w.add("id < ?", f.Before)
 	}

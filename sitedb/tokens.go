@@ -28,22 +28,26 @@ type Token struct {
 }
 
 // RecordToken remembers an issued token, and forgets those that expired more
-// than a month ago.
+// than a month ago. The token of a client that was refused meanwhile is blocked
+// at once.
 func (db *DB) RecordToken(ctx context.Context, t Token) error {
 	return db.transact(ctx, "record token", func(tx *Tx) error {
 		if err := tx.exec("DELETE FROM tokens WHERE expires < ?", micros(tx.now.AddDate(0, -1, 0))); err != nil {
 			return err
 		}
-		return tx.exec("INSERT INTO tokens (id, kind, client_id, thumbprint, issued, expires, blocked, max_uses, sources, group_name, description) VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?)",
-			append([]any{strings.ToLower(t.ID), string(t.Kind), string(t.ClientID), t.Thumbprint, micros(t.Issued), micros(t.Expires)}, t.limited()...)...)
+		return tx.exec("INSERT INTO tokens (id, kind, client_id, thumbprint, issued, expires, blocked, max_uses, sources, group_name, description) VALUES (?, ?, ?, ?, ?, ?, (SELECT COUNT(*) FROM clients WHERE id = ? AND approval = -1), ?, ?, ?, ?)",
+			append([]any{strings.ToLower(t.ID), string(t.Kind), string(t.ClientID), t.Thumbprint, micros(t.Issued), micros(t.Expires), string(t.ClientID)}, t.limited()...)...)
 	})
 }
 
 // BlockToken blocks or unblocks a token by its ID.
 func (db *DB) BlockToken(ctx context.Context, id string, blocked bool) error {
-	return db.transact(ctx, "block token", func(tx *Tx) error {
-		return tx.must(opencmg.Errorf(opencmg.NotFound, "there is no token %s", id), "UPDATE tokens SET blocked = ? WHERE id = ?", blocked, strings.ToLower(id))
-	})
+	return db.transact(ctx, "block token", func(tx *Tx) error { return tx.BlockToken(id, blocked) })
+}
+
+// BlockToken blocks or unblocks a token by its ID.
+func (tx *Tx) BlockToken(id string, blocked bool) error {
+	return tx.must(opencmg.Errorf(opencmg.NotFound, "there is no token %s", id), "UPDATE tokens SET blocked = ?, blocked_with_client = 0 WHERE id = ?", blocked, strings.ToLower(id))
 }
 
 // TokenBlocked reports whether the token with this ID is known and blocked.

@@ -77,6 +77,12 @@ func commandGroups() []commandGroup {
 		}},
 		{"See what happens", []command{
 			{words: "gateway instances", args: "[GATEWAY]", summary: "list the instances of a gateway as they are now", run: admin(admincli.GatewayInstances)},
+			{words: "client-device list", args: "[--search TEXT] [--online true] [flags]", summary: "list the clients of the site", run: admin(admincli.ClientDeviceList)},
+			{words: "client-device show", args: "CLIENT", summary: "show all that the site knows of a client", run: admin(admincli.ClientDeviceShow)},
+			{words: "client-device notify", args: "CLIENT ... [--task TASK]", summary: "send a task to clients", run: admin(admincli.ClientDeviceNotify)},
+			{words: "client-device approve", args: "CLIENT", summary: "approve a client that waits", run: admin(admincli.ClientDeviceApprove)},
+			{words: "client-device block", args: "CLIENT [--reason TEXT]", summary: "refuse a client everywhere", run: admin(admincli.ClientDeviceBlock)},
+			{words: "client-device readmit", args: "CLIENT", summary: "accept a blocked client again", run: admin(admincli.ClientDeviceReadmit)},
 			{words: "analyze", args: "GATEWAY [--sign-in token|client-certificate|entra-user]", summary: "look at everything between a client and the roles behind a gateway", run: admin(admincli.Analyze)},
 			{words: "explain", args: "CORRELATION-ID", summary: "show the path of one request of the last day, with the verdict of every hop", run: admin(admincli.Explain)},
 			{words: "logs", args: "[NAME] [--follow]", summary: "list the site's log files, or show one", run: admin(admincli.Logs)},

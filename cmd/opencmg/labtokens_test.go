@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -24,8 +25,13 @@ func asAdministrator(t *testing.T, info labInfo) {
 // opencmgCommand runs a command line as main does.
 func opencmgCommand(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
+	return opencmgCommandIn(t.Context(), args...)
+}
+
+// opencmgCommandIn is opencmgCommand for a command that ends with ctx.
+func opencmgCommandIn(ctx context.Context, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
-	code = run(t.Context(), args, strings.NewReader(""), &out, &errs)
+	code = run(ctx, args, strings.NewReader(""), &out, &errs)
 	return code, out.String(), errs.String()
 }
 

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -187,11 +189,15 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 			return err
 		}
 	}
+	var serving atomic.Pointer[mp.Server] // questions come before it does
 	link, err := r.siteLink(c.SiteServer, c.Outbound, sitelink.Config{
 		Kind: adminservice.SystemManagementPoint, Site: c.Site, Dir: dir, Logs: logs,
 		Apply: site.apply, UseCertificate: site.useCertificate,
 		Answer: func(ctx context.Context, q adminservice.SystemQuestion) adminservice.SystemAnswer {
-			return adminservice.SystemAnswer{Records: records.Find(ctx, q.CorrelationID)}
+			if q.Kind == adminservice.QuestionExplain {
+				return adminservice.SystemAnswer{Records: records.Find(ctx, q.CorrelationID)}
+			}
+			return answerAboutClients(ctx, serving.Load(), q, log)
 		},
 		Report: func() adminservice.SiteSystemReport {
 			version, problem := published.state()
@@ -239,6 +245,7 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 	if err := site.serve(s); err != nil {
 		return err
 	}
+	serving.Store(s)
 	var ls mp.Listeners
 	if ls.HTTPS, err = listen("listen.https", c.Listen.HTTPS); err != nil {
 		return err
@@ -260,6 +267,24 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 	kept() // after the last request
 	journal.Wait()
 	return err
+}
+
+// answerAboutClients answers what the site asks about clients that listen here.
+func answerAboutClients(ctx context.Context, s *mp.Server, q adminservice.SystemQuestion, log *slog.Logger) (a adminservice.SystemAnswer) {
+	if s == nil {
+		return a // nobody can be listening yet
+	}
+	switch q.Kind {
+	case adminservice.QuestionOnline:
+		for _, l := range s.Listeners(q.Clients) {
+			a.Online = append(a.Online, adminservice.ListeningClient{ID: l.ClientID, Transport: l.Transport, Internet: l.Internet, Since: l.Since})
+		}
+	case adminservice.QuestionWake:
+		if err := s.Wake(ctx, q.Clients); err != nil {
+			log.Warn("clients are not woken: they get their tasks when they listen again", "component", "BGBServer", "err", err)
+		}
+	}
+	return a
 }
 
 // offered are the gateways of the configuration file.

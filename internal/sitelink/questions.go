@@ -30,7 +30,7 @@ func (l *Link) answer(ctx context.Context, asked []adminservice.SystemQuestion) 
 	}
 	seen := map[string]bool{}
 	for _, a := range asked[:min(len(asked), adminservice.MaxQuestions)] {
-		if l.cfg.Answer == nil || a.Kind != adminservice.QuestionExplain {
+		if l.cfg.Answer == nil || !answerable(l.cfg.Kind, a.Kind) {
 			continue // of a newer site
 		}
 		seen[a.ID] = true
@@ -55,4 +55,15 @@ func (l *Link) answer(ctx context.Context, asked []adminservice.SystemQuestion) 
 		})
 	}
 	q.seen = seen
+}
+
+// answerable reports whether a system of this kind knows this kind of question.
+func answerable(system, kind string) bool {
+	switch kind {
+	case adminservice.QuestionExplain:
+		return true
+	case adminservice.QuestionOnline, adminservice.QuestionWake:
+		return system == adminservice.SystemManagementPoint
+	}
+	return false
 }
