@@ -187,6 +187,7 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 			return err
 		}
 	}
+	online := make(chan struct{}, 1) // something to report about who is
 	link, err := r.siteLink(c.SiteServer, c.Outbound, sitelink.Config{
 		Kind: adminservice.SystemManagementPoint, Site: c.Site, Dir: dir, Logs: logs,
 		Apply: site.apply, UseCertificate: site.useCertificate,
@@ -195,8 +196,9 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 		},
 		Report: func() adminservice.SiteSystemReport {
 			version, problem := published.state()
-			return adminservice.SiteSystemReport{Published: version, Problem: problem}
+			return adminservice.SiteSystemReport{Published: version, Problem: problem, Online: site.online()}
 		},
+		Changes: online,
 	})
 	if err != nil {
 		return err
@@ -221,6 +223,12 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 		Gateways: c.offered(), Settings: site.initial(c.settings()), ApproveAll: c.ApproveAll, AcceptUnsignedState: c.AcceptUnsignedState,
 		FastChannelWithoutCertificate: c.FastChannelWithoutCertificate,
 		Registry:                      registry, Log: log, Records: records,
+		OnlineChanged: func() {
+			select {
+			case online <- struct{}{}:
+			default:
+			}
+		},
 	}
 	for _, p := range c.SoftwareUpdatePoints {
 		cfg.SoftwareUpdatePoints = append(cfg.SoftwareUpdatePoints, mp.SoftwareUpdatePoint(p))
