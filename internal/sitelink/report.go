@@ -43,8 +43,8 @@ func (l *Link) sendReports(ctx context.Context) {
 		if !sleep(ctx, time.Until(looked.Add(reportApart))) {
 			return
 		}
-		looked = time.Now()
 		r := l.report()
+		looked = time.Now()
 		logs = append(logs, r.Logs...)
 		if tail != nil {
 			lines, _ := tail.Take()
