@@ -237,9 +237,9 @@ func (in *instance) control(s *tunnel.Stream) {
 		if asked := in.asked; asked != nil && s.Request().Endpoint == opencmg.ControlInstanceStatus {
 			in.mu.Unlock()
 			var q opencmg.InstanceStatusRequest
-			json.NewDecoder(s).Decode(&q) // without a body it is the zero value
-			body, _ := json.Marshal(asked(q))
-			s.WriteHeadBody([]byte(`{"version":0}`), body, true)
+			json.Unmarshal(body, &q) // without a body it is the zero value
+			answer, _ := json.Marshal(asked(q))
+			s.WriteHeadBody([]byte(`{"version":0}`), answer, true)
 			return
 		}
 		if s.Request().Endpoint == opencmg.ControlExplain {

@@ -62,7 +62,58 @@ func (db *DB) LatestSamples(ctx context.Context, name string, since time.Time) (
 	return list, wrap(err, "latest samples")
 }
 
-// TrimSamples removes samples from before a time and returns how many.
-func (db *DB) TrimSamples(ctx context.Context, before time.Time) (removed int64, err error) {
-	return db.trim(ctx, "trim samples", "DELETE FROM samples WHERE at < ?", micros(before))
+// A SamplePoint is the mean of the samples of one subject in
+// [Start, Start + step).
+type SamplePoint struct {
+	Start   time.Time
+	Subject string
+	Value   float64
+}
+
+// SampleSeries returns the samples of one gauge from one time to before
+// another, in points of a step, by time and subject.
+func (db *DB) SampleSeries(ctx context.Context, name string, from, to time.Time, step time.Duration) ([]SamplePoint, error) {
+	const what = "sample series"
+	if step < time.Second {
+		return nil, wrap(opencmg.Errorf(opencmg.Invalid, "a step of %s is less than a second", step), what)
+	}
+	var w where
+	w.add("name = ?", name)
+	w.times("at", from, to)
+	rows, err := db.query(ctx, "SELECT at - at % CAST(? AS BIGINT) AS bucket, subject, AVG(value) FROM samples"+w.sql()+" GROUP BY bucket, subject ORDER BY bucket, subject",
+		append([]any{step.Microseconds()}, w.args...)...)
+	points, err := collect(rows, err, func(row scanner) (SamplePoint, error) {
+		var p SamplePoint
+		var at int64
+		err := row.Scan(&at, &p.Subject, &p.Value)
+		p.Start = fromMicros(at)
+		return p, err
+	})
+	return points, wrap(err, what)
+}
+
+// TrimSamples removes samples with their age: after six hours the last of each
+// five minutes stays, after two days that of each hour, after 15 days that of
+// each day, and after 90 days none. Call it every now and then.
+func (db *DB) TrimSamples(ctx context.Context, now time.Time) (removed int64, err error) {
+	err = db.transact(ctx, "trim samples", func(tx *Tx) error {
+		last := len(spans) - 1
+		if removed, err = tx.count("DELETE FROM samples WHERE at < ?", micros(oldest(last, now))); err != nil {
+			return err
+		}
+		for i, s := range spans[:last] {
+			// Whole intervals of the wider kind only.
+			wide := spans[i+1].width
+			before := micros(now.UTC().Add(-s.keep).Truncate(wide))
+			n, err := tx.count(`DELETE FROM samples WHERE at < ? AND at >= ? AND EXISTS (
+				SELECT 1 FROM samples s WHERE s.name = samples.name AND s.subject = samples.subject AND s.at > samples.at AND s.at < samples.at - samples.at % CAST(? AS BIGINT) + CAST(? AS BIGINT))`,
+				before, micros(oldest(i+1, now).Add(-day)), wide.Microseconds(), wide.Microseconds())
+			if err != nil {
+				return err
+			}
+			removed += n
+		}
+		return nil
+	})
+	return removed, err
 }
