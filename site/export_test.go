@@ -51,3 +51,6 @@ func ChecklistIDs() []string {
 	}
 	return ids
 }
+
+// Changes is what a listener of the console hears.
+func Changes(s *Server, ctx context.Context) <-chan struct{} { return s.changes(ctx) }

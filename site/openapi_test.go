@@ -57,7 +57,7 @@ var (
 		adminservice.Analysis{},
 	}
 	otherTypes = []any{
-		adminservice.Site{}, adminservice.CertificateReport{}, adminservice.ProblemError{},
+		adminservice.Site{}, adminservice.Dashboard{}, adminservice.CertificateReport{}, adminservice.ProblemError{},
 		adminservice.CmdletLine{},
 		adminservice.Explanation{},
 	}
