@@ -76,7 +76,7 @@ func (s *Server) trim(ctx context.Context) error {
 	if err := s.db.TrimCounts(ctx, now); err != nil {
 		return err
 	}
-	if _, err := s.db.TrimSamples(ctx, now); err != nil {
+	if err := s.db.TrimSamples(ctx, now); err != nil {
 		return err
 	}
 	for _, t := range []struct {

@@ -71,7 +71,7 @@ var tables = []table{
 	{name: "traffic", order: "part, width, start, gateway_id, endpoint, instance, connection_point", since: 2},
 	{name: "refusals", order: "part, width, start, gateway_id, cause, instance", since: 5},
 	{name: "latencies", order: "part, width, start, gateway_id, endpoint", since: 5},
-	{name: "samples", order: "name, subject, at", since: 2},
+	{name: "samples", order: "name, width, at, subject", since: 2},
 	{name: "directory_objects", order: "tenant_id, kind, id", since: 3},
 	{name: "directory_members", order: "tenant_id, group_id, member_id", since: 3},
 }

@@ -151,12 +151,6 @@ func testCounts(t *testing.T, e engine) {
 	} {
 		wantKind(t, db.AddCounts(ctx, bad), opencmg.Invalid)
 	}
-	if _, err := db.RemoveCounts(ctx, "g1"); err != nil {
-		t.Fatal(err)
-	}
-	if left, err := db.RefusalSeries(ctx, sitedb.CountQuery{Gateway: "g1"}); err != nil || len(left) > 0 {
-		t.Errorf("left of a removed gateway: %v, %v", left, err)
-	}
 }
 
 // TestTrafficOfOldSchema: traffic that an older release kept, in rows that held

@@ -43,15 +43,16 @@ type ledger struct {
 // A part are the rows of a ledger that are told apart by its first keys.
 type part struct {
 	keys   int
-	narrow int // the first of spans that it has
+	narrow int  // the first of spans that it has
+	all    bool // counts all gateways together
 }
 
 var (
 	trafficLedger = &ledger{
 		table: "traffic", keys: []string{"endpoint", "instance", "connection_point"}, counts: []string{"requests", "failed", "request_bytes", "response_bytes"},
-		parts: []part{{keys: 0}, {keys: 1}, {keys: 3, narrow: 2}},
+		parts: []part{{keys: 0}, {keys: 1}, {keys: 3, narrow: 2}, {keys: 1, all: true}},
 	}
-	refusalLedger = &ledger{table: "refusals", keys: []string{"cause", "instance"}, counts: []string{"requests"}, parts: []part{{keys: 1}, {keys: 2, narrow: 2}}}
+	refusalLedger = &ledger{table: "refusals", keys: []string{"cause", "instance"}, counts: []string{"requests"}, parts: []part{{keys: 1}, {keys: 2, narrow: 2}, {keys: 1, all: true}}}
 	latencyLedger = &ledger{table: "latencies", keys: []string{"endpoint"}, counts: latencyColumns(), parts: []part{{keys: 0}, {keys: 1}}}
 
 	ledgers = []*ledger{trafficLedger, refusalLedger, latencyLedger}
@@ -91,7 +92,10 @@ func (l *ledger) add(tx *Tx, entries []entry) error {
 			return opencmg.Errorf(opencmg.Invalid, "counts of %s need a gateway, a time, and must not be negative", l.table)
 		}
 		for n, p := range l.parts {
-			k := rowKey{part: int64(n), gateway: plainText(e.gateway)}
+			k := rowKey{part: int64(n)}
+			if !p.all {
+				k.gateway = plainText(e.gateway)
+			}
 			for i := range p.keys {
 				k.keys[i] = plainText(e.keys[i])
 			}
@@ -167,17 +171,21 @@ type CountQuery struct {
 	By   CountGroup
 }
 
-// partOf finds the coarsest part that can be split like that.
-func (l *ledger) partOf(by CountGroup) (number int, err error) {
-	if by == ByNothing || by == ByGateway {
+// partOf finds the coarsest part that answers the query.
+func (l *ledger) partOf(q CountQuery) (number int, err error) {
+	if q.By == ByNothing || q.By == ByGateway {
 		return 0, nil
 	}
+	number = -1
 	for n, p := range l.parts {
-		if slices.Contains(l.keys[:p.keys], string(by)) {
-			return n, nil
+		if (number < 0 || p.all && q.Gateway == "") && slices.Contains(l.keys[:p.keys], string(q.By)) {
+			number = n
 		}
 	}
-	return 0, opencmg.Errorf(opencmg.Invalid, "%s can not be split by %q", l.table, by)
+	if number < 0 {
+		return 0, opencmg.Errorf(opencmg.Invalid, "%s can not be split by %q", l.table, q.By)
+	}
+	return number, nil
 }
 
 // spanOf chooses the rows to read: those of a step the widest that make it up,
@@ -197,7 +205,7 @@ func (p part) spanOf(from time.Time, step time.Duration, now time.Time) int {
 
 // series reads points: when they begin, what they are split by, and the sums.
 func (l *ledger) series(ctx context.Context, db *DB, q CountQuery, point func(start time.Time, group string, sums []int64)) error {
-	number, err := l.partOf(q.By)
+	number, err := l.partOf(q)
 	if err != nil {
 		return err
 	}
@@ -263,21 +271,4 @@ func (db *DB) TrimCounts(ctx context.Context, now time.Time) error {
 		}
 		return nil
 	})
-}
-
-// RemoveCounts forgets what was counted of a gateway and returns how many rows
-// that were.
-func (db *DB) RemoveCounts(ctx context.Context, gateway string) (removed int64, err error) {
-	err = db.transact(ctx, "remove counts", func(tx *Tx) error {
-		removed = 0
-		for _, l := range ledgers {
-			n, err := tx.count("DELETE FROM "+l.table+" WHERE gateway_id = ?", gateway)
-			if err != nil {
-				return err
-			}
-			removed += n
-		}
-		return nil
-	})
-	return removed, err
 }

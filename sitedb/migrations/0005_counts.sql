@@ -9,7 +9,7 @@
 -- a width and a span of time.
 
 CREATE TABLE counted_traffic (
-    part             INTEGER NOT NULL,         -- 0: the gateway, 1: by endpoint, 2: by instance and connection point too
+    part             INTEGER NOT NULL,         -- 0: the gateway, 1: by endpoint, 2: by instance and connection point too, 3: all gateways by endpoint
     width            INTEGER NOT NULL,
     start            INTEGER NOT NULL,
     gateway_id       TEXT NOT NULL,
@@ -23,22 +23,24 @@ CREATE TABLE counted_traffic (
     PRIMARY KEY (part, width, start, gateway_id, endpoint, instance, connection_point)
 ) WITHOUT ROWID;
 INSERT INTO counted_traffic (part, width, start, gateway_id, endpoint, instance, connection_point, requests, failed, request_bytes, response_bytes)
-SELECT s.part, s.width, t.start - t.start % s.width, t.gateway_id,
+SELECT s.part, s.width, t.start - t.start % s.width,
+    CASE WHEN s.part <= 2 THEN t.gateway_id ELSE '' END,
     CASE WHEN s.part >= 1 THEN t.endpoint ELSE '' END,
-    CASE WHEN s.part >= 2 THEN t.instance ELSE '' END,
-    CASE WHEN s.part >= 2 THEN t.connection_point ELSE '' END,
+    CASE WHEN s.part = 2 THEN t.instance ELSE '' END,
+    CASE WHEN s.part = 2 THEN t.connection_point ELSE '' END,
     SUM(t.requests), SUM(t.failed), SUM(t.request_bytes), SUM(t.response_bytes)
 FROM traffic t JOIN (
     SELECT 0 AS part, 300000000 AS width UNION ALL SELECT 0, 3600000000 UNION ALL SELECT 0, 86400000000
     UNION ALL SELECT 1, 300000000 UNION ALL SELECT 1, 3600000000 UNION ALL SELECT 1, 86400000000
     UNION ALL SELECT 2, 3600000000 UNION ALL SELECT 2, 86400000000
+    UNION ALL SELECT 3, 300000000 UNION ALL SELECT 3, 3600000000 UNION ALL SELECT 3, 86400000000
 ) s ON t.width <= s.width
 GROUP BY 1, 2, 3, 4, 5, 6, 7;
 DROP TABLE traffic;
 ALTER TABLE counted_traffic RENAME TO traffic;
 
 CREATE TABLE refusals (
-    part       INTEGER NOT NULL,               -- 0: by cause, 1: by instance too
+    part       INTEGER NOT NULL,               -- 0: by cause, 1: by instance too, 2: all gateways by cause
     width      INTEGER NOT NULL,
     start      INTEGER NOT NULL,
     gateway_id TEXT NOT NULL,
@@ -76,3 +78,22 @@ CREATE TABLE latencies (
     upto_17    INTEGER NOT NULL,
     PRIMARY KEY (part, width, start, gateway_id, endpoint)
 ) WITHOUT ROWID;
+
+-- Gauges: how much of something there was at a time. The rows of width 0 are the
+-- samples as they were taken, kept for some hours; the others are the last of
+-- each interval of a width, which begins at that time.
+CREATE TABLE gauges (
+    name    TEXT NOT NULL,
+    width   INTEGER NOT NULL,
+    at      INTEGER NOT NULL,
+    subject TEXT NOT NULL,
+    value   REAL NOT NULL,
+    PRIMARY KEY (name, width, at, subject)
+) WITHOUT ROWID;
+INSERT INTO gauges (name, width, at, subject, value) SELECT name, 0, at, subject, value FROM samples;
+INSERT INTO gauges (name, width, at, subject, value)
+SELECT t.name, s.width, t.at - t.at % s.width, t.subject, t.value
+FROM samples t JOIN (SELECT 300000000 AS width UNION ALL SELECT 3600000000 UNION ALL SELECT 86400000000) s
+    ON NOT EXISTS (SELECT 1 FROM samples l WHERE l.name = t.name AND l.subject = t.subject AND l.at > t.at AND l.at < t.at - t.at % s.width + s.width);
+DROP TABLE samples;
+ALTER TABLE gauges RENAME TO samples;
