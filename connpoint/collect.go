@@ -22,7 +22,7 @@ const (
 	// collectApart is the pause between two questions to an instance that
 	// answers when something happens. With sitelink's own it bounds what a flood
 	// of refusals costs, and both together keep within a second.
-	collectApart = 400 * time.Millisecond
+	collectApart = 250 * time.Millisecond
 	maxStatus    = 4 << 20  // bytes of an instance's status
 	maxLogLine   = 64 << 10 // bytes of one line of its log
 	// maxLogLines bounds the lines that wait for the next report.

@@ -39,13 +39,16 @@ func (db *DB) AddSamples(ctx context.Context, samples []Sample) error {
 	})
 }
 
-// sampleWidth chooses the rows to read, as spanOf does for counts.
-func (db *DB) sampleWidth(from time.Time, step time.Duration) int64 {
+// samplesFrom chooses the rows to read, as spanOf does for counts, and returns
+// their width and the time that they are after: that of the interval from is in
+// counts too.
+func (db *DB) samplesFrom(from time.Time, step time.Duration) (width, after int64) {
 	span := (part{}).spanOf(from, step, db.now())
 	if span == 0 {
-		return 0
+		return 0, micros(from) - 1
 	}
-	return spans[span].width.Microseconds()
+	width = spans[span].width.Microseconds()
+	return width, micros(from) - width
 }
 
 func scanSample(row scanner) (Sample, error) {
@@ -60,9 +63,10 @@ func scanSample(row scanner) (Sample, error) {
 // before another, oldest first: as they were taken when from is within six
 // hours, else the last of each five minutes, hour or day.
 func (db *DB) Samples(ctx context.Context, name, subject string, from, to time.Time) ([]Sample, error) {
+	width, after := db.samplesFrom(from, 0)
 	var w where
-	w.add("name = ? AND width = ? AND subject = ?", name, db.sampleWidth(from, 0), subject)
-	w.times("at", from, to)
+	w.add("name = ? AND width = ? AND at > ? AND subject = ?", name, width, after, subject)
+	w.times("at", time.Time{}, to)
 	rows, err := db.query(ctx, "SELECT name, subject, at, value FROM samples"+w.sql()+" ORDER BY at", w.args...)
 	list, err := collect(rows, err, scanSample)
 	return list, wrap(err, "samples")
@@ -71,10 +75,10 @@ func (db *DB) Samples(ctx context.Context, name, subject string, from, to time.T
 // LatestSamples returns the latest sample of a gauge for each subject that has
 // one since a time, by subject.
 func (db *DB) LatestSamples(ctx context.Context, name string, since time.Time) ([]Sample, error) {
-	width := db.sampleWidth(since, 0)
+	width, after := db.samplesFrom(since, 0)
 	rows, err := db.query(ctx, `SELECT s.name, s.subject, s.at, s.value FROM samples s
-		JOIN (SELECT subject, MAX(at) AS latest FROM samples WHERE name = ? AND width = ? AND at >= ? GROUP BY subject) l ON l.subject = s.subject AND l.latest = s.at
-		WHERE s.name = ? AND s.width = ? ORDER BY s.subject`, name, width, micros(since), name, width)
+		JOIN (SELECT subject, MAX(at) AS latest FROM samples WHERE name = ? AND width = ? AND at > ? GROUP BY subject) l ON l.subject = s.subject AND l.latest = s.at
+		WHERE s.name = ? AND s.width = ? ORDER BY s.subject`, name, width, after, name, width)
 	list, err := collect(rows, err, scanSample)
 	return list, wrap(err, "latest samples")
 }
@@ -95,9 +99,10 @@ func (db *DB) SampleSeries(ctx context.Context, name string, from, to time.Time,
 	if step < time.Second {
 		return nil, wrap(opencmg.Errorf(opencmg.Invalid, "a step of %s is less than a second", step), what)
 	}
+	width, after := db.samplesFrom(from, step)
 	var w where
-	w.add("name = ? AND width = ?", name, db.sampleWidth(from, step))
-	w.times("at", from, to)
+	w.add("name = ? AND width = ? AND at > ?", name, width, after)
+	w.times("at", time.Time{}, to)
 	rows, err := db.query(ctx, "SELECT at - at % CAST(? AS BIGINT) AS bucket, subject, AVG(value) FROM samples"+w.sql()+" GROUP BY bucket, subject ORDER BY bucket, subject",
 		append([]any{step.Microseconds()}, w.args...)...)
 	points, err := collect(rows, err, func(row scanner) (SamplePoint, error) {
