@@ -169,6 +169,18 @@ func TestStatusWaits(t *testing.T) {
 			answers <- s
 		}()
 	}
+	answered := func() (st opencmg.InstanceStatus) {
+		t.Helper()
+		eventually(t, "the answer", func() bool {
+			select {
+			case st = <-answers:
+				return true
+			default:
+				return false
+			}
+		})
+		return st
+	}
 	refused := func() {
 		c := in.dial(clientTLS())
 		c.send("GET /nowhere HTTP/1.1\r\nHost: gw.example\r\n\r\n")
@@ -183,7 +195,7 @@ func TestStatusWaits(t *testing.T) {
 	default:
 	}
 	refused()
-	got := <-answers
+	got := answered()
 	if got.Notable <= now.Notable || got.Refused["not-published"] != 1 {
 		t.Errorf("%+v", got)
 	}
@@ -191,7 +203,7 @@ func TestStatusWaits(t *testing.T) {
 	refused()
 	answers = make(chan opencmg.InstanceStatus, 1)
 	ask(got.Notable)
-	if again := <-answers; again.Refused["not-published"] != 2 {
+	if again := answered(); again.Refused["not-published"] != 2 {
 		t.Errorf("%+v", again)
 	}
 	// A tunnel that comes is notable.
@@ -200,14 +212,14 @@ func TestStatusWaits(t *testing.T) {
 	ask(now.Notable)
 	eventually(t, "the question waits", in.s.StatusAwaited)
 	in.connect("id-2", func(*call) {})
-	<-answers
+	answered()
 	// An instance that stops keeps nobody waiting.
 	_, now = p.status()
 	answers = make(chan opencmg.InstanceStatus, 1)
 	ask(now.Notable)
 	eventually(t, "the question waits", in.s.StatusAwaited)
 	in.stop()
-	<-answers
+	answered()
 }
 
 func TestStatusForRegisteredOnly(t *testing.T) {
