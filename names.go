@@ -90,8 +90,9 @@ const (
 const (
 	ControlConfiguration = "configuration" // body: signed published configuration; answer: ControlAnswer
 	ControlStatus        = "status"        // body: ConnectionPointStatus as JSON; answer: ControlAnswer
-	// ControlInstanceStatus has no body. The answer is an InstanceStatus as
-	// JSON, in the body of the answer.
+	// ControlInstanceStatus has an InstanceStatusRequest as JSON for its body, or
+	// none. The answer is an InstanceStatus as JSON, in the body of the answer.
+	// An instance that is too old to wait answers at once.
 	ControlInstanceStatus = "instance-status"
 	// ControlLogs has no body. The answer's body is JSON lines of LogLine and
 	// goes on until the stream is closed.

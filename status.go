@@ -77,11 +77,25 @@ type InstanceStatus struct {
 	Endpoints []InstanceTraffic `json:"endpoints,omitempty"`
 	// Refused counts refusals by cause, e.g. token-expired.
 	Refused map[string]int64 `json:"refused,omitempty"`
+	// Notable grows from 1 when something happens that an administrator who
+	// looks wants to see at once: a refusal, a tunnel that comes or goes. 0 from
+	// an instance that can not be waited for, see [InstanceStatusRequest].
+	Notable uint64 `json:"notable,omitempty"`
 	// RevocationLists are those the instance knows.
 	RevocationLists []RevocationListStatus `json:"revocationLists,omitempty"`
 	// Outside is what the instance found when it looked at its service name
 	// from where it runs; nil from one that does not look.
 	Outside *ProbeReport `json:"outside,omitempty"`
+}
+
+// An InstanceStatusRequest is the body of [ControlInstanceStatus]; without one
+// the instance answers at once.
+type InstanceStatusRequest struct {
+	// After is the number of notable things that the caller knows of; the
+	// instance answers as soon as its own is another.
+	After uint64 `json:"after,omitempty"`
+	// WaitMilliseconds is when it answers in any case; 0 is at once.
+	WaitMilliseconds int64 `json:"waitMilliseconds,omitempty"`
 }
 
 // InstanceTraffic counts one endpoint's traffic at an instance.
@@ -93,6 +107,10 @@ type InstanceTraffic struct {
 	RequestBytes  int64  `json:"requestBytes"`
 	ResponseBytes int64  `json:"responseBytes"`
 	Milliseconds  int64  `json:"milliseconds"` // of all requests together
+	// Latency counts answers by how long they took, see [LatencyBound]. It
+	// leaves out what the gateway refused itself and endpoints whose requests
+	// wait by design. Empty from an instance that does not count so.
+	Latency []int64 `json:"latency,omitempty"`
 }
 
 // A RevocationListStatus is the state of one revocation list.

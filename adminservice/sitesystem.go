@@ -219,6 +219,9 @@ type SiteSystemReport struct {
 	Logs []opencmg.LogLine `json:"logs,omitempty"`
 	// CertificateEnds is when the system's own certificate ends.
 	CertificateEnds time.Time `json:"certificateEnds,omitzero"`
+	// Online counts the clients that listen at a management point, at most
+	// [opencmg.MaxOnlineCounts] counts.
+	Online []opencmg.OnlineClients `json:"online,omitempty"`
 	// Probes is what the system found at the targets of its documents; nil
 	// before the first look, and from a system that does not look.
 	Probes *opencmg.ProbeReport `json:"probes,omitempty"`

@@ -19,8 +19,12 @@ import (
 const (
 	collectEvery = 5 * time.Second
 	collectSoon  = time.Second // while the instance drains and somebody waits for it
-	maxStatus    = 4 << 20     // bytes of an instance's status
-	maxLogLine   = 64 << 10    // bytes of one line of its log
+	// collectApart is the pause between two questions to an instance that
+	// answers when something happens. With sitelink's own it bounds what a flood
+	// of refusals costs, and both together keep within a second.
+	collectApart = 250 * time.Millisecond
+	maxStatus    = 4 << 20  // bytes of an instance's status
+	maxLogLine   = 64 << 10 // bytes of one line of its log
 	// maxLogLines bounds the lines that wait for the next report.
 	maxLogLines = 1000
 )
@@ -64,18 +68,23 @@ func (c *Connector) Report() Report {
 }
 
 // Changes returns a channel that has something to receive after tunnels came or
-// went, or instances took over another configuration or certificate, or drain.
+// went, after instances took over another configuration or certificate, drain,
+// or refused a request, and after log lines came.
 func (c *Connector) Changes() <-chan struct{} { return c.news }
 
 // CollectLogs says whether reports hold the lines of the instances' logs. It
 // needs Config.CollectInstances.
 func (c *Connector) CollectLogs(on bool) { c.logs.set(on) }
 
-// collect keeps the instance's status fresh while there is a tunnel.
+// collect keeps the instance's status fresh while there is a tunnel. The
+// instance holds the question until something notable happens there; one that
+// can not is asked every five seconds.
 func (i *instanceLink) collect(ctx context.Context) {
 	c := i.link.c
+	var known uint64 // notable things
+	every := collectEvery
 	for {
-		st, err := i.askStatus(ctx)
+		st, err := i.askStatus(ctx, known, every)
 		if err != nil && ctx.Err() == nil {
 			c.log.Debug("instance did not tell its status", "gateway", i.link.name, "instance", i.number, "err", err)
 		}
@@ -83,14 +92,18 @@ func (i *instanceLink) collect(ctx context.Context) {
 		old := i.status
 		i.status = st
 		i.mu.Unlock()
-		if st != nil && (old == nil || old.Configuration != st.Configuration || old.Certificate != st.Certificate || old.Draining != st.Draining || old.Drained != st.Drained) {
+		if st != nil && (old == nil || old.Configuration != st.Configuration || old.Certificate != st.Certificate || old.Draining != st.Draining || old.Drained != st.Drained || old.Notable != st.Notable) {
 			poke(c.news)
 		}
-		every := collectEvery
+		every = collectEvery
 		if st != nil && st.Draining && !st.Drained {
 			every = collectSoon
 		}
-		t := time.NewTimer(every)
+		pause := every
+		if known = 0; st != nil && st.Notable != 0 {
+			known, pause = st.Notable, collectApart
+		}
+		t := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
 		case <-i.look:
@@ -104,15 +117,52 @@ func (i *instanceLink) collect(ctx context.Context) {
 }
 
 // askStatus returns nothing when there is no tunnel, or an instance that does
-// not know the question.
-func (i *instanceLink) askStatus(ctx context.Context) (*opencmg.InstanceStatus, error) {
+// not know the question. It waits as long, until there is something else than
+// the notable things that are known, or until there is a reason to look.
+func (i *instanceLink) askStatus(ctx context.Context, known uint64, wait time.Duration) (*opencmg.InstanceStatus, error) {
 	conn := i.conn()
 	if conn == nil {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, controlWait)
+	if known == 0 {
+		return i.readStatus(ctx, conn, nil)
+	}
+	q, err := json.Marshal(opencmg.InstanceStatusRequest{After: known, WaitMilliseconds: wait.Milliseconds()})
+	if err != nil {
+		panic(err) // a plain struct
+	}
+	held, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s, err := i.link.c.ask(ctx, conn, opencmg.ControlInstanceStatus, nil)
+	looks := false // valid after watched
+	watched := make(chan struct{})
+	i.link.c.wg.Go(func() {
+		defer close(watched)
+		select {
+		case <-i.look:
+			looks = true
+		case <-conn.GoingAway(): // which waits for its streams
+			looks = true
+		case <-held.Done():
+		}
+		cancel()
+	})
+	st, err := i.readStatus(held, conn, q)
+	cancel()
+	<-watched
+	if err != nil && looks && ctx.Err() == nil {
+		if conn = i.conn(); conn == nil {
+			return nil, nil
+		}
+		return i.readStatus(ctx, conn, nil)
+	}
+	return st, err
+}
+
+// readStatus asks one tunnel.
+func (i *instanceLink) readStatus(ctx context.Context, conn *tunnel.Conn, question []byte) (*opencmg.InstanceStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, collectEvery+controlWait)
+	defer cancel()
+	s, err := i.link.c.ask(ctx, conn, opencmg.ControlInstanceStatus, question)
 	if err != nil {
 		return nil, err
 	}
@@ -205,6 +255,7 @@ func (i *instanceLink) readLogs(ctx context.Context, conn *tunnel.Conn, changed 
 		i.logged = l.Time
 		l.Source = source
 		c.logs.add(l)
+		poke(c.news)
 	}
 	return lines.Err()
 }

@@ -35,3 +35,6 @@ func FrameChunk(body string) string {
 	copy(b[16:], body)
 	return string(frameChunk(b, 16, len(body)))
 }
+
+// CollectApart is the least time between two questions to an instance.
+const CollectApart = collectApart

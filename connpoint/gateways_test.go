@@ -9,12 +9,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/connpoint"
 	"github.com/opencmg/opencmg/pki"
 	"github.com/opencmg/opencmg/tunnel"
 )
@@ -311,6 +313,70 @@ func TestInstancesAreCollected(t *testing.T) {
 	l.instances[0].report = "{"
 	l.instances[0].mu.Unlock()
 	l.log.wait("instance did not tell its status")
+}
+
+// TestNotableIsNews: an instance that refuses is heard of as soon as it answers
+// the question that it holds, and one that always refuses is asked at a bounded
+// rate.
+func TestNotableIsNews(t *testing.T) {
+	happens := make(chan struct{})
+	var mu sync.Mutex
+	var notable uint64 = 5
+	var flood bool
+	times := make(chan time.Time, 100)
+	held := make(chan opencmg.InstanceStatusRequest, 100)
+	l := newLab(t, 1, nil, func(l *lab) {
+		l.cfg.CollectInstances = true
+		l.instances[0].asked = func(q opencmg.InstanceStatusRequest) opencmg.InstanceStatus {
+			mu.Lock()
+			defer mu.Unlock()
+			if q.After == notable && !flood {
+				held <- q
+				mu.Unlock()
+				select {
+				case <-happens:
+				case <-t.Context().Done():
+				}
+				mu.Lock()
+				notable++
+			} else if flood {
+				notable++
+				select {
+				case times <- time.Now():
+				default:
+				}
+			}
+			return opencmg.InstanceStatus{Notable: notable, Refused: map[string]int64{"x": int64(notable)}}
+		}
+	})
+	l.instances[0].tunnel()
+	if q := receive(t, held, "the question that waits"); q.After != 5 || q.WaitMilliseconds < 1000 {
+		t.Errorf("asked %+v", q)
+	}
+	eventually(t, func() bool { return len(l.conn.Report().Instances) == 1 })
+	for len(l.conn.Changes()) > 0 {
+		<-l.conn.Changes()
+	}
+	happens <- struct{}{}
+	receive(t, l.conn.Changes(), "news of the refusal")
+	if got := l.conn.Report().Instances; len(got) != 1 || got[0].Refused["x"] != 6 {
+		t.Errorf("reported %+v", got)
+	}
+	if q := receive(t, held, "the next question"); q.After != 6 {
+		t.Errorf("asked %+v", q)
+	}
+	mu.Lock()
+	flood = true
+	mu.Unlock()
+	close(happens)
+	last := receive(t, times, "a question")
+	for range 3 {
+		next := receive(t, times, "another question")
+		if d := next.Sub(last); d < connpoint.CollectApart {
+			t.Errorf("asked again after %s", d)
+		}
+		last = next
+	}
 }
 
 // TestDrainingInstanceIsNews: whoever waits until an instance is drained hears

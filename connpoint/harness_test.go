@@ -140,9 +140,11 @@ type instance struct {
 	lines   chan string            // what a log stream sends
 	readers atomic.Int64           // log streams
 
-	mu       sync.Mutex // guards what follows
-	cert     tls.Certificate
-	report   string // body of the answer to instance-status; empty: unknown
+	mu     sync.Mutex // guards what follows
+	cert   tls.Certificate
+	report string // body of the answer to instance-status; empty: unknown
+	// asked answers instance-status instead, and may hold the question.
+	asked    func(opencmg.InstanceStatusRequest) opencmg.InstanceStatus
 	explains string // body of the answer to explain; empty: unknown
 	ln       net.Listener
 	live     []*tunnel.Conn
@@ -232,6 +234,14 @@ func (in *instance) control(s *tunnel.Stream) {
 	switch s.Request().Endpoint {
 	case opencmg.ControlInstanceStatus, opencmg.ControlExplain:
 		report := in.report
+		if asked := in.asked; asked != nil && s.Request().Endpoint == opencmg.ControlInstanceStatus {
+			in.mu.Unlock()
+			var q opencmg.InstanceStatusRequest
+			json.Unmarshal(body, &q) // without a body it is the zero value
+			answer, _ := json.Marshal(asked(q))
+			s.WriteHeadBody([]byte(`{"version":0}`), answer, true)
+			return
+		}
 		if s.Request().Endpoint == opencmg.ControlExplain {
 			report = in.explains
 		}

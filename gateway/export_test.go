@@ -97,3 +97,6 @@ func (s *Server) Summarize() { s.traffic.summarize(s.log) }
 func (s *Server) SendIdleAway(d time.Duration) {
 	s.sendIdleAway(time.Since(s.began).Milliseconds() + d.Milliseconds())
 }
+
+// StatusAwaited reports whether a question for the status is held.
+func (s *Server) StatusAwaited() bool { return s.notable.awaited.Load() }

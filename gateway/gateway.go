@@ -167,6 +167,7 @@ type Server struct {
 
 	serving  atomic.Bool
 	draining atomic.Bool
+	notable  notable        // what connection points hear of at once
 	leave    leave          // the site's wish; draining is this instance's end
 	closing  chan struct{}  // closed when accepting ends
 	clients  sync.WaitGroup // client connections

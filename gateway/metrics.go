@@ -120,6 +120,9 @@ type traffic struct {
 	// Since the last summary line.
 	requests, responses, requestBytes, responseBytes, elapsed atomic.Int64
 
+	// latency counts since the start, see [opencmg.LatencyBucket].
+	latency [opencmg.LatencyBuckets]atomic.Int64
+
 	// before is what was counted before the last summary line, guarded by
 	// trafficTable.mu.
 	before opencmg.InstanceTraffic
@@ -154,6 +157,11 @@ func (tt *trafficTable) totals(failed map[[2]string]int64) []opencmg.InstanceTra
 		total.ResponseBytes += t.responseBytes.Load()
 		total.Milliseconds = (t.spent + time.Duration(t.elapsed.Load())).Milliseconds()
 		total.Failed = failed[[2]string{t.role, t.endpoint}]
+		for i := range t.latency {
+			if n := t.latency[i].Load(); n > 0 {
+				total.Latency = append(append(total.Latency, make([]int64, i-len(total.Latency))...), n)
+			}
+		}
 		if total.Requests > 0 {
 			list = append(list, total)
 		}
@@ -163,6 +171,9 @@ func (tt *trafficTable) totals(failed map[[2]string]int64) []opencmg.InstanceTra
 	})
 	return list
 }
+
+// took counts how long a request took that had nothing to wait for by design.
+func (t *traffic) took(elapsed time.Duration) { t.latency[opencmg.LatencyBucket(elapsed)].Add(1) }
 
 // done counts one answered request.
 func (t *traffic) done(status int, in, out int64, elapsed time.Duration) {

@@ -281,6 +281,11 @@ func (x *exchange) finish(status int, reason, verdict string, details []string) 
 	received := x.received.Load()
 	if x.ep != nil {
 		x.ep.traffic.done(status, received, x.returned, elapsed)
+		// A notification is held until there is one, and a refusal is quick; what
+		// is left says how fast the site answers.
+		if x.via != nil && x.ep.timeout > 0 && status != statusClientGone {
+			x.ep.traffic.took(elapsed)
+		}
 	}
 	rec := web.Record{
 		CorrelationID: x.id, Time: x.started, Hop: web.HopGateway, Where: x.s.where,

@@ -314,6 +314,7 @@ func hexDigit(n int) byte { return "0123456789abcdef"[n&0xf] }
 // refuse answers with a refusal and notes it.
 func (x *exchange) refuse(r *refusal) {
 	x.s.metrics.refusals.WithLabelValues(r.cause).Inc()
+	x.s.notable.note()
 	// Noted first, so that an explanation is there when the client asks.
 	x.finish(r.status, r.phrase(), r.verdict, r.details)
 	x.out.reply(x, r.status, r.phrase(), r.fields(), nil, r.close)

@@ -27,6 +27,9 @@ import (
 // maxLogStreams bounds the readers of the log.
 const maxLogStreams = 8
 
+// maxStatusWait bounds how long a question for the status is held.
+const maxStatusWait = time.Minute
+
 // maySee reports why a connection point gets neither status nor logs: only
 // those registered in the configuration in force do.
 func (s *Server) maySee(p *point) error {
@@ -40,10 +43,23 @@ func (s *Server) maySee(p *point) error {
 	return nil
 }
 
-// serveInstanceStatus answers with the status in the body.
-func (s *Server) serveInstanceStatus(st *tunnel.Stream, p *point) error {
+// serveInstanceStatus answers with the status in the body, after the wait that
+// the question in asked wants.
+func (s *Server) serveInstanceStatus(st *tunnel.Stream, p *point, asked []byte) error {
 	if err := s.maySee(p); err != nil {
 		return st.WriteHead(s.refusedControl(p, opencmg.ControlInstanceStatus, err), true)
+	}
+	var q opencmg.InstanceStatusRequest
+	if len(asked) > 0 {
+		if err := json.Unmarshal(asked, &q); err != nil {
+			return st.WriteHead(s.refusedControl(p, opencmg.ControlInstanceStatus, opencmg.Errorf(opencmg.Invalid, "the question can not be read: %v", err)), true)
+		}
+	}
+	if q.WaitMilliseconds > 0 {
+		ctx, cancel := context.WithTimeout(s.ctx, time.Duration(min(q.WaitMilliseconds, maxStatusWait.Milliseconds()))*time.Millisecond)
+		defer cancel()
+		st.OnReset(cancel)
+		s.notable.await(ctx, s.closing, q.After)
 	}
 	status := s.Status()
 	body, err := json.Marshal(status)
@@ -124,6 +140,7 @@ func (s *Server) Status() opencmg.InstanceStatus {
 		Gateway: s.cfg.Gateway, Instance: s.cfg.Instance, Version: s.cfg.Version,
 		Started: s.began.UTC(), Time: time.Now().UTC(),
 		Configuration: s.snap.Load().version(),
+		Notable:       s.notable.number(),
 		Draining:      s.parting(), Drained: s.drained(),
 		Connections: s.connections.Load(), InFlight: s.inFlight.Load(),
 		Goroutines: runtime.NumGoroutine(), MemoryBytes: memoryTaken(), CPUSeconds: processCPU().Seconds(),

@@ -94,6 +94,10 @@ func TestInstanceStatus(t *testing.T) {
 		{Role: "9", Endpoint: "held", Requests: 1},
 		{Role: "9", Endpoint: "wiki", Requests: 3, Failed: 1, RequestBytes: 9, ResponseBytes: 10},
 	}
+	if n := counted(st.Endpoints[1].Latency); n != 3 {
+		t.Errorf("%d latencies were counted: %v", n, st.Endpoints[1].Latency)
+	}
+	st.Endpoints[1].Latency = nil
 	if diff := cmp.Diff(want, st.Endpoints); diff != "" {
 		t.Errorf("endpoints: %s", diff)
 	}
@@ -119,6 +123,103 @@ func TestInstanceStatus(t *testing.T) {
 		t.Errorf("after the summary: %+v", after)
 	}
 	release.open()
+	// What was held says nothing about how fast the site answers.
+	eventually(t, "the held request is over", func() bool { return in.s.InFlight() == 0 })
+	if _, st := p.status(); counted(st.Endpoints[0].Latency) != 0 {
+		t.Errorf("held: %v", st.Endpoints[0].Latency)
+	}
+}
+
+func counted(latency []int64) (n int64) {
+	for _, c := range latency {
+		n += c
+	}
+	return n
+}
+
+// TestStatusWaits: a question that knows all that is notable is held until
+// something happens, and ends with the instance.
+func TestStatusWaits(t *testing.T) {
+	noLeaks(t)
+	in := startInstance(t, instanceOptions{config: configuration(1)})
+	p := in.connect("id-1", func(*call) {})
+	_, now := p.status()
+	if now.Notable == 0 {
+		t.Fatal("the instance can not be waited for")
+	}
+	answers := make(chan opencmg.InstanceStatus, 1)
+	ask := func(after uint64) {
+		q, err := json.Marshal(opencmg.InstanceStatusRequest{After: after, WaitMilliseconds: time.Hour.Milliseconds()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := p.conn.Open(&tunnel.Request{Endpoint: opencmg.ControlInstanceStatus, BodyLength: int64(len(q))}, q, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			defer close(answers)
+			if _, _, err := st.ReadHead(); err != nil {
+				return
+			}
+			var s opencmg.InstanceStatus
+			if err := json.NewDecoder(st).Decode(&s); err != nil {
+				t.Error(err)
+			}
+			answers <- s
+		}()
+	}
+	answered := func() (st opencmg.InstanceStatus) {
+		t.Helper()
+		eventually(t, "the answer", func() bool {
+			select {
+			case st = <-answers:
+				return true
+			default:
+				return false
+			}
+		})
+		return st
+	}
+	refused := func() {
+		c := in.dial(clientTLS())
+		c.send("GET /nowhere HTTP/1.1\r\nHost: gw.example\r\n\r\n")
+		c.answer("GET")
+		c.Close()
+	}
+	ask(now.Notable)
+	eventually(t, "the question waits", in.s.StatusAwaited)
+	select {
+	case <-answers:
+		t.Fatal("answered although nothing happened")
+	default:
+	}
+	refused()
+	got := answered()
+	if got.Notable <= now.Notable || got.Refused["not-published"] != 1 {
+		t.Errorf("%+v", got)
+	}
+	// What happened before the question counts too.
+	refused()
+	answers = make(chan opencmg.InstanceStatus, 1)
+	ask(got.Notable)
+	if again := answered(); again.Refused["not-published"] != 2 {
+		t.Errorf("%+v", again)
+	}
+	// A tunnel that comes is notable.
+	_, now = p.status()
+	answers = make(chan opencmg.InstanceStatus, 1)
+	ask(now.Notable)
+	eventually(t, "the question waits", in.s.StatusAwaited)
+	in.connect("id-2", func(*call) {})
+	answered()
+	// An instance that stops keeps nobody waiting.
+	_, now = p.status()
+	answers = make(chan opencmg.InstanceStatus, 1)
+	ask(now.Notable)
+	eventually(t, "the question waits", in.s.StatusAwaited)
+	in.stop()
+	answered()
 }
 
 func TestStatusForRegisteredOnly(t *testing.T) {

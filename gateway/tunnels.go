@@ -107,7 +107,7 @@ func (s *Server) serveControl(st *tunnel.Stream, p *point) {
 	}
 	switch r.Endpoint {
 	case opencmg.ControlInstanceStatus:
-		err = s.serveInstanceStatus(st, p)
+		err = s.serveInstanceStatus(st, p, body)
 	case opencmg.ControlExplain:
 		err = s.serveExplain(st, p, body)
 	case opencmg.ControlLogs:
@@ -195,6 +195,7 @@ func (r *roster) join(t *tunnelConn) {
 	r.tunnels = append(r.tunnels, t)
 	r.met.Store(true)
 	r.rebuild()
+	r.s.notable.note()
 }
 
 func (r *roster) leave(t *tunnelConn) {
@@ -203,6 +204,7 @@ func (r *roster) leave(t *tunnelConn) {
 	r.tunnels = slices.DeleteFunc(r.tunnels, func(o *tunnelConn) bool { return o == t })
 	r.s.metrics.tunnels.DeleteLabelValues(t.point.Load().name)
 	r.rebuild()
+	r.s.notable.note()
 }
 
 // registered closes the tunnels of connection points that a new configuration

@@ -27,6 +27,7 @@ type exchange struct {
 	addr            netip.Addr // of the connection
 
 	client  opencmg.ClientID // for the record
+	auth    opencmg.AuthMode // of a client that listens, see Server.Online
 	verdict string
 	details []string
 	silent  bool // the answer is empty because the message is refused

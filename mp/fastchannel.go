@@ -94,7 +94,7 @@ func (s *Server) fastChannel(ctx context.Context, conn *tls.Conn, proved func())
 	proved()
 	log := s.log.With("component", "BGBServer", "client", string(client.ID))
 	log.Info("client signed in to the fast channel", "remote", conn.RemoteAddr().String())
-	waiter, leave := s.hub.join(client.ID, "tcp", false)
+	waiter, leave := s.hub.join(client.ID, "tcp", false, client.Auth)
 	defer leave()
 	if _, err := conn.Write(ccm.SignInConfirm(s.now()).Append(nil)); err != nil {
 		return err

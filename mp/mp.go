@@ -93,6 +93,10 @@ type Config struct {
 	// 4 GiB.
 	IncomingQuota int64
 
+	// OnlineChanged is called within about a second after Server.Online changed,
+	// and once a second at most; nil is nobody.
+	OnlineChanged func()
+
 	// Registry takes the metrics; nil keeps them unseen.
 	// Records keeps requests for "explain"; nil keeps the latest in memory.
 	Records  *web.Records

@@ -34,6 +34,7 @@ type hub struct {
 	waiters map[opencmg.ClientID]*waiter // the newest per client; guarded by mu
 	answers map[int64]chan struct{}      // closed when a notification is answered; guarded by mu
 	closed  bool                         // guarded by mu
+	counts  onlineCounts                 // of waiters; guarded by mu
 }
 
 // A waiter is one listening client.
@@ -43,16 +44,17 @@ type waiter struct {
 	transport string        // http or tcp
 	since     time.Time
 	outside   bool
+	auth      opencmg.AuthMode // how it proved itself
 }
 
 func newHub(s *Server) *hub {
-	return &hub{s: s, waiters: map[opencmg.ClientID]*waiter{}, answers: map[int64]chan struct{}{}}
+	return &hub{s: s, counts: onlineCounts{clients: map[onlineKey]int64{}}, waiters: map[opencmg.ClientID]*waiter{}, answers: map[int64]chan struct{}{}}
 }
 
 // join makes the caller the client's listener. An older one is told to go: its
 // connection is dead, or the client will close it. leave must be called.
-func (h *hub) join(id opencmg.ClientID, transport string, outside bool) (w *waiter, leave func()) {
-	w = &waiter{wake: make(chan struct{}, 1), replaced: make(chan struct{}), transport: transport, since: h.s.now(), outside: outside}
+func (h *hub) join(id opencmg.ClientID, transport string, outside bool, auth opencmg.AuthMode) (w *waiter, leave func()) {
+	w = &waiter{wake: make(chan struct{}, 1), replaced: make(chan struct{}), transport: transport, since: h.s.now(), outside: outside, auth: auth}
 	w.wake <- struct{}{} // there may be something already
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -62,13 +64,16 @@ func (h *hub) join(id opencmg.ClientID, transport string, outside bool) (w *wait
 	}
 	if old := h.waiters[id]; old != nil {
 		close(old.replaced)
+		h.countOnline(old, -1)
 	}
 	h.waiters[id] = w
+	h.countOnline(w, 1)
 	return w, func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if h.waiters[id] == w {
 			delete(h.waiters, id)
+			h.countOnline(w, -1)
 		}
 	}
 }
@@ -94,6 +99,7 @@ func (h *hub) close() {
 	for id, w := range h.waiters {
 		close(w.replaced)
 		delete(h.waiters, id)
+		h.countOnline(w, -1)
 	}
 }
 
@@ -313,7 +319,7 @@ func (s *Server) beginHold(ctx context.Context, x *exchange, body []byte) (id op
 // await returns the client's next tasks, none when the time is over or a newer
 // request takes this one's place.
 func (s *Server) await(ctx context.Context, x *exchange, id opencmg.ClientID, keepAlive time.Duration, again bool) ([]ccm.Frame, error) {
-	waiter, leave := s.hub.join(id, "http", x.outside())
+	waiter, leave := s.hub.join(id, "http", x.outside(), x.auth)
 	defer leave()
 	timer := time.NewTimer(keepAlive)
 	defer timer.Stop()
@@ -379,6 +385,9 @@ func (s *Server) listener(ctx context.Context, x *exchange, c *ccm.ContinueReque
 		x.refuse("refused: frame type %d", c.Frame.Type)
 		return sitedb.Client{}, opencmg.Errorf(opencmg.Invalid, "the frame type is not known")
 	}
-	x.client = client.ID
+	x.client, x.auth = client.ID, x.caller.Auth
+	if x.auth == opencmg.AuthNone {
+		x.auth = client.Auth
+	}
 	return client, nil
 }

@@ -119,6 +119,10 @@ func TestHeldNotification(t *testing.T) {
 	if on := g.online(1); on[0].ID != d.id || on[0].Online != "http" || on[0].Internet {
 		t.Errorf("online: %+v", on)
 	}
+	// It registered without any proof but its key.
+	if on := g.server.Online(); len(on) != 1 || on[0] != (opencmg.OnlineClients{Place: opencmg.PlaceIntranet, Auth: opencmg.AuthNone, Clients: 1}) {
+		t.Errorf("online: %+v", on)
+	}
 	sent := g.notify(mp.NotifyRequest{Client: string(d.id), Task: "machine-policy", Param: "QQ=="})
 	task := oneTask(t, <-answers)
 	if task.Type != ccm.TaskMachinePolicy || task.Param != "QQ==" || task.PushID != int(sent.Notifications[0].PushID) || task.TaskGUID == "" {

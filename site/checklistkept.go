@@ -133,7 +133,7 @@ func (s *Server) runOutside(ctx context.Context) error {
 			close(k.busy[key])
 			delete(k.busy, key)
 			k.mu.Unlock()
-			s.showChanges()
+			s.shown.tell()
 		}
 	}
 }

@@ -20,7 +20,7 @@ import (
 
 // A visitor uses the console without a browser: real TLS, cookies, forms.
 type visitor struct {
-	t    *testing.T
+	t    testing.TB
 	http *http.Client
 	url  string // of the site
 	// proof is that of the last page, without which no form counts.

@@ -23,6 +23,7 @@ func (s *Server) allDuties() []*duty {
 	return []*duty{
 		{name: "thresholds", every: 6 * time.Minute, do: s.watchThresholds},
 		{name: "expiry", every: time.Hour, do: s.watchExpiry},
+		{name: "gauges", every: time.Minute, do: s.sample},
 		{name: "trim", every: time.Hour, do: s.trim},
 		{name: "certificates", every: s.cfg.Watch, do: s.renewCertificates},
 		{name: "identities", every: 6 * time.Hour, do: s.renewIdentities},
@@ -43,6 +44,7 @@ func (s *Server) watch(ctx context.Context) error {
 			defer t.Stop()
 			for {
 				s.report(ctx, d.run(ctx))
+				s.shown.tell() // an alert may be over
 				select {
 				case <-ctx.Done():
 					return
@@ -67,20 +69,23 @@ func (d *duty) run(ctx context.Context) error {
 const (
 	keepMessages   = 365 * 24 * time.Hour // also alerts that were closed
 	keepOperations = 90 * 24 * time.Hour
-	keepSamples    = 90 * 24 * time.Hour // as traffic, which rolls up by itself
 )
 
-// trim rolls traffic up and forgets what is old.
+// trim forgets what is old. How long counts and samples are kept is the
+// database's own business.
 func (s *Server) trim(ctx context.Context) error {
 	now := s.cfg.Now()
-	if err := s.db.RollUpTraffic(ctx, now); err != nil {
+	if err := s.db.TrimCounts(ctx, now); err != nil {
+		return err
+	}
+	if err := s.db.TrimSamples(ctx, now); err != nil {
 		return err
 	}
 	for _, t := range []struct {
 		forget func(context.Context, time.Time) (int64, error)
 		keep   time.Duration
 	}{
-		{s.db.TrimSamples, keepSamples}, {s.db.TrimSiteMessages, keepMessages}, {s.db.TrimAlerts, keepMessages}, {s.db.TrimOperations, keepOperations}, {s.db.TrimClientOperations, sitedb.KeepNotifications},
+		{s.db.TrimSiteMessages, keepMessages}, {s.db.TrimAlerts, keepMessages}, {s.db.TrimOperations, keepOperations}, {s.db.TrimClientOperations, sitedb.KeepNotifications},
 	} {
 		if _, err := t.forget(ctx, now.Add(-t.keep)); err != nil {
 			return err

@@ -80,3 +80,6 @@ func (s *Server) CompleteEntra(ctx context.Context, pending string, query url.Va
 	}
 	return a.Name, a.Value.Role, nil
 }
+
+// Changes is what a listener of the console hears.
+func Changes(s *Server, ctx context.Context) <-chan struct{} { return s.changes(ctx) }

@@ -35,41 +35,6 @@ func (s *Server) report(ctx context.Context, err error) {
 	}
 }
 
-// countTraffic adds what instances sent since the report before.
-func (s *Server) countTraffic(ctx context.Context, sys *system, deltas []instanceDelta) error {
-	if len(deltas) == 0 {
-		return nil
-	}
-	gateways, err := readAll[gatewayRecord](ctx, s.db, kindGateway)
-	if err != nil {
-		return err
-	}
-	var counted []sitedb.Traffic
-	for _, d := range deltas {
-		i := slices.IndexFunc(gateways, func(g *record[gatewayRecord]) bool { return g.Value.Prefix == d.now.Gateway })
-		if i < 0 {
-			continue
-		}
-		for _, t := range d.now.Endpoints {
-			was := d.endpoint(t.Role, t.Endpoint)
-			c := sitedb.Counts{
-				Requests: t.Requests - was.Requests, Failed: t.Failed - was.Failed,
-				RequestBytes: t.RequestBytes - was.RequestBytes, ResponseBytes: t.ResponseBytes - was.ResponseBytes,
-			}
-			if c.Requests <= 0 && c.ResponseBytes <= 0 && c.RequestBytes <= 0 {
-				continue
-			}
-			counted = append(counted, sitedb.Traffic{
-				GatewayID: gateways[i].ID, Instance: strconv.Itoa(d.now.Instance), Endpoint: t.Endpoint, ConnectionPoint: sys.name, Start: d.now.Time, Counts: c,
-			})
-		}
-	}
-	if len(counted) == 0 {
-		return nil
-	}
-	return s.db.AddTraffic(ctx, counted)
-}
-
 // gatewayTraffic answers the traffic of a gateway by endpoint, the most egress
 // first; the query parameter hours says of how long, 14 days by default and 90
 // at most.
@@ -86,7 +51,7 @@ func (s *Server) gatewayTraffic(w http.ResponseWriter, r *http.Request) error {
 		hours = int(trafficWindow / time.Hour)
 	}
 	now := s.cfg.Now()
-	points, err := s.db.TrafficSeries(r.Context(), sitedb.TrafficQuery{
+	points, err := s.db.TrafficSeries(r.Context(), sitedb.CountQuery{
 		Gateway: rec.ID, From: now.Add(-time.Duration(hours) * time.Hour), To: now, By: sitedb.ByEndpoint,
 	})
 	if err != nil {
@@ -119,12 +84,6 @@ func (s *Server) usage(ctx context.Context, g *adminservice.Gateway) error {
 	}
 	return nil
 }
-
-// Gauges that are kept.
-const (
-	sampleStorage       = "storage-gb"
-	sampleStorageEgress = "storage-egress-gb-30-days"
-)
 
 // watchThresholds compares every gateway's use with its thresholds, raises and
 // closes alerts, and stops a gateway whose administrator wished it so.
@@ -224,6 +183,7 @@ func (s *Server) raise(ctx context.Context, a sitedb.Alert) error {
 // tell passes a new or changed alert on.
 func (s *Server) tell(ctx context.Context, a sitedb.Alert) error {
 	s.log.Warn("alert", "component", componentManager, "alert", a.ID, "kind", a.Kind, "severity", string(a.Severity), "text", a.Text, "next", a.NextStep)
+	defer s.shown.tell()
 	err := s.db.AddStatusMessage(ctx, sitedb.StatusMessage{
 		Component: componentManager, Severity: sitedb.SeverityWarning, MessageID: msgAlert, SubjectKind: a.SubjectKind, SubjectID: a.SubjectID, Text: a.Text,
 	})

@@ -86,7 +86,7 @@ func TestThresholds(t *testing.T) {
 	g := r.gateway()
 	sends := func(gb int64) {
 		t.Helper()
-		if err := r.db.AddTraffic(t.Context(), []sitedb.Traffic{{GatewayID: g.ID, Instance: "0", Endpoint: "a", ConnectionPoint: "cp1", Start: r.now(), Counts: sitedb.Counts{Requests: 1, ResponseBytes: gb * 1e9}}}); err != nil {
+		if err := r.db.AddCounts(t.Context(), sitedb.Counted{Traffic: []sitedb.Traffic{{GatewayID: g.ID, Instance: "0", Endpoint: "a", ConnectionPoint: "cp1", Start: r.now(), Counts: sitedb.Counts{Requests: 1, ResponseBytes: gb * 1e9}}}}); err != nil {
 			t.Fatal(err)
 		}
 	}

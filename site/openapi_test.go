@@ -59,7 +59,7 @@ var (
 		adminservice.RegisteredClient{}, adminservice.ClientOperation{}, adminservice.ClientNotification{}, adminservice.SiteToken{},
 	}
 	otherTypes = []any{
-		adminservice.Site{}, adminservice.CertificateReport{}, adminservice.ProblemError{},
+		adminservice.Site{}, adminservice.Dashboard{}, adminservice.CertificateReport{}, adminservice.ProblemError{},
 		adminservice.CmdletLine{},
 		adminservice.Explanation{},
 		adminservice.ClientDetails{}, adminservice.Inventory{},

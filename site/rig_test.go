@@ -52,7 +52,7 @@ const (
 type rig struct {
 	env     opencmg.Environment
 	hosts   labcloud.Hosts
-	t       *testing.T
+	t       testing.TB
 	cloud   *labcloud.Server
 	ca      *pki.Authority
 	http    *http.Client
@@ -189,7 +189,7 @@ func (r *rig) startMachine(spec labcloud.MachineSpec) (labcloud.MachineProcess, 
 }
 
 // newRig starts both, changed by the options.
-func newRig(t *testing.T, options ...func(*rig)) *rig {
+func newRig(t testing.TB, options ...func(*rig)) *rig {
 	t.Helper()
 	r := &rig{t: t, env: opencmg.AzureLab, hosts: labcloud.LabHosts(), machines: map[string]*machine{}, log: &lines{}, program: []byte("a gateway program"), lab: func(*labcloud.Config) {}, config: func(*site.Config) {}}
 	for _, o := range options {

@@ -149,6 +149,7 @@ func (s *Server) routeTable() []route {
 		{"GET", "Alerts", anybody, s.listAlerts},
 		{"POST", "Alerts/{id}/acknowledge", operations, s.acknowledgeAlert},
 		{"GET", "Expiry", anybody, s.listExpiry},
+		{"GET", "Dashboard", anybody, s.getDashboard},
 		{"GET", "Logs", operations, s.listLogs},
 		{"GET", "Logs/{id}", operations, s.getLog},
 	}

@@ -46,7 +46,11 @@ func fill(t testing.TB, db *sitedb.DB) {
 		db.SaveStateMessages(ctx, c.ID, []sitedb.StateMessage{{TopicID: "a", Parameters: []string{"x"}, Written: start}}),
 		db.SaveStatusMessage(ctx, c.ID, "info", map[string]string{"a": "b"}),
 		db.AssignPolicy(ctx, "{A}", sitedb.Policy{ID: "{P}", Body: []byte{0, 1, 255}}, ""),
-		db.AddTraffic(ctx, []sitedb.Traffic{{GatewayID: "g", Start: start, Counts: sitedb.Counts{Requests: 1 << 60}}}),
+		db.AddCounts(ctx, sitedb.Counted{
+			Traffic:   []sitedb.Traffic{{GatewayID: "g", Start: start, Counts: sitedb.Counts{Requests: 1 << 60}}},
+			Refusals:  []sitedb.Refusals{{GatewayID: "g", Cause: "method", Start: start, Requests: 1}},
+			Latencies: []sitedb.Latencies{{GatewayID: "g", Start: start, Counts: sitedb.LatencyCounts{1}}},
+		}),
 		db.SaveDirectory(ctx, sitedb.DirectoryBatch{TenantID: "t", Kind: sitedb.DirectoryGroup, Name: "n", Changes: []sitedb.DirectoryChange{{ID: "g", Fields: map[string]any{"n": "N\u00e4me"}, Members: []sitedb.DirectoryMember{{ID: "m", Type: "user"}}}}}),
 		db.AddSamples(ctx, []sitedb.Sample{{"s", "", start, 1}, {"s", "", start.Add(1), 0.1}, {"s", "x", start, -1e300}}),
 		alertErr,

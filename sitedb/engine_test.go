@@ -245,7 +245,7 @@ func testManyReadersAndWriters(t *testing.T, e engine) {
 	for i := range 60 {
 		db := dbs[i%2]
 		wg.Go(func() {
-			if err := db.AddTraffic(t.Context(), []sitedb.Traffic{{GatewayID: "g", Start: start, Counts: sitedb.Counts{Requests: 1}}}); err != nil {
+			if err := db.AddCounts(t.Context(), sitedb.Counted{Traffic: []sitedb.Traffic{{GatewayID: "g", Start: start, Counts: sitedb.Counts{Requests: 1}}}}); err != nil {
 				t.Error(err)
 			}
 			if _, err := db.SumTraffic(t.Context(), "g", time.Time{}, time.Time{}); err != nil {

@@ -1,6 +1,9 @@
 package sitedb
 
-import "io"
+import (
+	"context"
+	"io"
+)
 
 // ReadBackup reads a backup to its end and returns how many rows it has.
 func ReadBackup(r io.Reader) (rows int64, err error) {
@@ -22,3 +25,13 @@ func BackupTables() (names []string) {
 
 // Wrap is what every error goes through.
 var Wrap = wrap
+
+// MakeAt makes a database of an older schema.
+func MakeAt(ctx context.Context, c Config, schema int) error {
+	db, err := openRaw(c)
+	if err != nil {
+		return err
+	}
+	defer db.closePools()
+	return db.migrate(ctx, db.write, schema, db.log)
+}

@@ -101,9 +101,10 @@ func testAlerts(t *testing.T, e engine) {
 func TestTraffic(t *testing.T) { onEachEngine(t, testTraffic) }
 
 func testTraffic(t *testing.T, e engine) {
-	db, _ := e.open(t)
+	db, clock := e.open(t)
 	ctx := t.Context()
 	now := time.Date(2026, 6, 15, 12, 34, 0, 0, time.UTC)
+	clock.advance(now.Sub(start))
 	one := func(gateway, endpoint string, at time.Time, n int64) sitedb.Traffic {
 		return sitedb.Traffic{GatewayID: gateway, Instance: "0", Endpoint: endpoint, ConnectionPoint: "cp", Start: at, Counts: sitedb.Counts{Requests: n, Failed: 1, RequestBytes: 10 * n, ResponseBytes: 100 * n}}
 	}
@@ -112,7 +113,7 @@ func testTraffic(t *testing.T, e engine) {
 	for at := now.Add(-100 * 24 * time.Hour); !at.After(now); at = at.Add(4 * time.Hour) {
 		all = append(all, one("g1", "mp", at, 2), one("g1", "sup", at, 3), one("g2", "mp", at, 5))
 	}
-	if err := db.AddTraffic(ctx, all); err != nil {
+	if err := db.AddCounts(ctx, sitedb.Counted{Traffic: all}); err != nil {
 		t.Fatal(err)
 	}
 	sum := func(gateway string, from, to time.Time) sitedb.Counts {
@@ -134,7 +135,7 @@ func testTraffic(t *testing.T, e engine) {
 	}
 	fourteen := window()
 	for range 2 { // the second time changes nothing
-		if err := db.RollUpTraffic(ctx, now); err != nil {
+		if err := db.TrimCounts(ctx, now); err != nil {
 			t.Fatal(err)
 		}
 		if d := cmp.Diff(fourteen, window()); d != "" {
@@ -145,18 +146,18 @@ func testTraffic(t *testing.T, e engine) {
 			t.Errorf("after 90 days: %+v", got)
 		}
 	}
-	// Late traffic joins the hour that its own was added up into.
+	// Late traffic joins the rows that are kept of its time.
 	late := now.Add(-5 * 24 * time.Hour)
-	if err := db.AddTraffic(ctx, []sitedb.Traffic{one("g1", "mp", late, 1000), one("g1", "mp", late.Add(time.Second), 1000)}); err != nil {
+	if err := db.AddCounts(ctx, sitedb.Counted{Traffic: []sitedb.Traffic{one("g1", "mp", late, 1000), one("g1", "mp", late.Add(time.Second), 1000)}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.RollUpTraffic(ctx, now); err != nil {
+	if err := db.TrimCounts(ctx, now); err != nil {
 		t.Fatal(err)
 	}
 	if got := window(); got.Requests != fourteen.Requests+2000 {
 		t.Errorf("late traffic: %+v", got)
 	}
-	points, err := db.TrafficSeries(ctx, sitedb.TrafficQuery{Gateway: "g1", From: late.Truncate(time.Hour), To: late.Add(time.Hour), Step: time.Hour, By: sitedb.ByEndpoint})
+	points, err := db.TrafficSeries(ctx, sitedb.CountQuery{Gateway: "g1", From: late.Truncate(time.Hour), To: late.Add(time.Hour), Step: time.Hour, By: sitedb.ByEndpoint})
 	wantPoints := []sitedb.TrafficPoint{
 		{late.Truncate(time.Hour), "mp", sitedb.Counts{Requests: 2002, Failed: 3, RequestBytes: 20020, ResponseBytes: 200200}},
 		{late.Truncate(time.Hour), "sup", sitedb.Counts{Requests: 3, Failed: 1, RequestBytes: 30, ResponseBytes: 300}},
@@ -165,26 +166,20 @@ func testTraffic(t *testing.T, e engine) {
 		t.Error(d, err)
 	}
 	day := now.Truncate(24 * time.Hour)
-	points, err = db.TrafficSeries(ctx, sitedb.TrafficQuery{From: day.Add(-24 * time.Hour), To: day.Add(24 * time.Hour), Step: 24 * time.Hour, By: sitedb.ByGateway})
+	points, err = db.TrafficSeries(ctx, sitedb.CountQuery{From: day.Add(-24 * time.Hour), To: day.Add(24 * time.Hour), Step: 24 * time.Hour, By: sitedb.ByGateway})
 	if err != nil || len(points) != 4 || points[0].Group != "g1" || points[0].Requests != 30 || points[3].Requests != 20 || !points[3].Start.Equal(day) {
 		t.Errorf("by day: %+v, %v", points, err)
 	}
-	points, err = db.TrafficSeries(ctx, sitedb.TrafficQuery{From: day, To: now.Add(time.Minute)})
+	points, err = db.TrafficSeries(ctx, sitedb.CountQuery{From: day, To: now.Add(time.Minute)})
 	if err != nil || len(points) != 1 || points[0].Requests != 40 || !points[0].Start.Equal(day) {
 		t.Errorf("one point: %+v, %v", points, err)
 	}
-	for _, bad := range []sitedb.TrafficQuery{{By: "start; --"}, {Step: time.Minute}} {
+	for _, bad := range []sitedb.CountQuery{{By: "start; --"}, {Step: 30 * time.Second}, {By: sitedb.ByCause}} {
 		_, err := db.TrafficSeries(ctx, bad)
 		wantKind(t, err, opencmg.Invalid)
 	}
 	for _, bad := range []sitedb.Traffic{one("", "mp", now, 1), one("g", "mp", time.Time{}, 1), one("g", "mp", now, -1)} {
-		wantKind(t, db.AddTraffic(ctx, []sitedb.Traffic{bad}), opencmg.Invalid)
-	}
-	if n, err := db.RemoveTraffic(ctx, "g1"); err != nil || n == 0 {
-		t.Errorf("removed %d, %v", n, err)
-	}
-	if got := sum("g1", time.Time{}, time.Time{}); got != (sitedb.Counts{}) {
-		t.Errorf("removed gateway: %+v", got)
+		wantKind(t, db.AddCounts(ctx, sitedb.Counted{Traffic: []sitedb.Traffic{bad}}), opencmg.Invalid)
 	}
 }
 
@@ -214,7 +209,64 @@ func testSamples(t *testing.T, e engine) {
 	for _, v := range []float64{math.NaN(), math.Inf(1)} {
 		wantKind(t, db.AddSamples(ctx, []sitedb.Sample{{Name: "x", Value: v}}), opencmg.Invalid)
 	}
-	if n, err := db.TrimSamples(ctx, at(time.Minute)); err != nil || n != 3 {
-		t.Errorf("trimmed %d, %v", n, err)
+	points, err := db.SampleSeries(ctx, "cpu", at(0), at(time.Hour), 2*time.Minute)
+	if d := cmp.Diff([]sitedb.SamplePoint{{at(0), "a", 0.65}, {at(0), "b", -1e-300}}, points); d != "" || err != nil {
+		t.Error(d, err)
+	}
+	_, err = db.SampleSeries(ctx, "cpu", at(0), at(time.Hour), 0)
+	wantKind(t, err, opencmg.Invalid)
+}
+
+// TestSamplesThinOut: the older, the fewer, and always the last of its time.
+func TestSamplesThinOut(t *testing.T) { onEachEngine(t, testSamplesThinOut) }
+
+func testSamplesThinOut(t *testing.T, e engine) {
+	db, clock := e.open(t)
+	ctx := t.Context()
+	const day = 24 * time.Hour
+	now := start.Add(100 * day)
+	clock.advance(100 * day)
+	var all []sitedb.Sample
+	for at := now.Add(-100 * day); at.Before(now); {
+		all = append(all, sitedb.Sample{Name: "held", Subject: "a", At: at, Value: now.Sub(at).Seconds()})
+		switch age := now.Sub(at); { // a hundred days of minutes would be many
+		case age > 4*day:
+			at = at.Add(5*time.Hour + time.Second)
+		case age > 8*time.Hour:
+			at = at.Add(3 * time.Minute)
+		default:
+			at = at.Add(time.Minute)
+		}
+	}
+	if err := db.AddSamples(ctx, all); err != nil {
+		t.Fatal(err)
+	}
+	for _, when := range []string{"all", "trimmed", "trimmed again"} {
+		for _, tt := range []struct{ age, width time.Duration }{{5 * time.Hour, 0}, {day, 5 * time.Minute}, {14 * day, time.Hour}, {89 * day, day}} {
+			from := now.Add(-tt.age)
+			var want []sitedb.Sample
+			for _, s := range all {
+				if tt.width > 0 {
+					s.At = s.At.Truncate(tt.width)
+				}
+				switch n := len(want); {
+				case s.At.Add(tt.width).Before(from) || tt.width > 0 && s.At.Add(tt.width).Equal(from):
+				case n > 0 && want[n-1].At.Equal(s.At):
+					want[n-1] = s
+				default:
+					want = append(want, s)
+				}
+			}
+			got, err := db.Samples(ctx, "held", "a", from, now)
+			if d := cmp.Diff(want, got); d != "" || err != nil || len(got) < 80 {
+				t.Errorf("%s: %s: %d samples: %s %v", when, tt.age, len(got), d, err)
+			}
+		}
+		if err := db.TrimSamples(ctx, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := db.Samples(ctx, "held", "a", time.Time{}, now); err != nil || len(got) != 91 {
+		t.Errorf("%d days are left, %v", len(got), err)
 	}
 }

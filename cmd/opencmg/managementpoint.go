@@ -190,6 +190,7 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 		}
 	}
 	var serving atomic.Pointer[mp.Server] // questions come before it does
+	online := make(chan struct{}, 1)      // something to report about who is
 	link, err := r.siteLink(c.SiteServer, c.Outbound, sitelink.Config{
 		Kind: adminservice.SystemManagementPoint, Site: c.Site, Dir: dir, Logs: logs,
 		Apply: site.apply, UseCertificate: site.useCertificate,
@@ -201,8 +202,9 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 		},
 		Report: func() adminservice.SiteSystemReport {
 			version, problem := published.state()
-			return adminservice.SiteSystemReport{Published: version, Problem: problem}
+			return adminservice.SiteSystemReport{Published: version, Problem: problem, Online: site.online()}
 		},
+		Changes: online,
 	})
 	if err != nil {
 		return err
@@ -227,6 +229,12 @@ func serveManagementPoint(ctx context.Context, e *env, args []string) error {
 		Gateways: c.offered(), Settings: site.initial(c.settings()), ApproveAll: c.ApproveAll, AcceptUnsignedState: c.AcceptUnsignedState,
 		FastChannelWithoutCertificate: c.FastChannelWithoutCertificate,
 		Registry:                      registry, Log: log, Records: records,
+		OnlineChanged: func() {
+			select {
+			case online <- struct{}{}:
+			default:
+			}
+		},
 	}
 	for _, p := range c.SoftwareUpdatePoints {
 		cfg.SoftwareUpdatePoints = append(cfg.SoftwareUpdatePoints, mp.SoftwareUpdatePoint(p))

@@ -110,6 +110,16 @@ func (s *siteRole) serve(server *mp.Server) error {
 	return s.update()
 }
 
+// online counts who listens at the server.
+func (s *siteRole) online() []opencmg.OnlineClients {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.server == nil {
+		return nil
+	}
+	return s.server.Online()
+}
+
 // update hands everything to the server. s.mu is held.
 func (s *siteRole) update() error {
 	if s.server == nil {

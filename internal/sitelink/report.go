@@ -17,11 +17,13 @@ const (
 	reportEvery   = 5 * time.Second // when something changed
 	reportAtLeast = 30 * time.Second
 	reportSettles = 100 * time.Millisecond // several tunnels tend to change together
+	reportApart   = 450 * time.Millisecond // however much happens
 	maxReportLogs = 1000
 )
 
-// sendReports reports what changed every five seconds, at once after Changes,
-// and every thirty seconds in any case. Log lines wait for a site that is away.
+// sendReports reports what changed every five seconds, at once after Changes and
+// when there are log lines, but about twice a second at most, and every thirty
+// seconds in any case. Log lines wait for a site that is away.
 func (l *Link) sendReports(ctx context.Context) {
 	site := outage{log: l.log, what: "reporting to the site"}
 	var tail *web.LogFollower
@@ -36,8 +38,13 @@ func (l *Link) sendReports(ctx context.Context) {
 	)
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
+	var looked time.Time
 	for {
+		if !sleep(ctx, time.Until(looked.Add(reportApart))) {
+			return
+		}
 		r := l.report()
+		looked = time.Now()
 		logs = append(logs, r.Logs...)
 		if tail != nil {
 			lines, _ := tail.Take()
@@ -64,11 +71,19 @@ func (l *Link) sendReports(ctx context.Context) {
 				not = time.Now().Add(site.failed(err))
 			}
 		}
+		var more <-chan struct{}
+		if tail != nil {
+			more = tail.More()
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		case <-l.news:
+		case <-more:
+			if !sleep(ctx, reportSettles) {
+				return
+			}
 		case <-l.cfg.Changes:
 			if !sleep(ctx, reportSettles) {
 				return

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -299,6 +300,60 @@ func TestReports(t *testing.T) {
 	eventually(t, "both work again", func() bool { return strings.Count(r.log.String(), "works again") == 2 })
 	if strings.Count(r.log.String(), "does not work") > 6 {
 		t.Errorf("too much was said")
+	}
+}
+
+// TestReportsArePaced: however much happens, reports keep their distance, and
+// the last of it is reported.
+func TestReportsArePaced(t *testing.T) {
+	r := newRig(t)
+	changes := make(chan struct{}, 1)
+	var facts atomic.Uint64
+	times := make(chan time.Time, 1000)
+	r.cfg.Changes = changes
+	r.cfg.Report = func() adminservice.SiteSystemReport {
+		select {
+		case times <- time.Now():
+		default:
+		}
+		return adminservice.SiteSystemReport{Published: facts.Load()}
+	}
+	r.run()
+	r.report()
+	slog.New(r.tail.Handler()).Info("look at me")
+	for {
+		q := r.report()
+		if slices.ContainsFunc(q.Logs, func(l opencmg.LogLine) bool { return l.Message == "look at me" }) {
+			break
+		}
+	}
+	flood, stop := context.WithCancel(t.Context())
+	var flooding sync.WaitGroup
+	flooding.Go(func() {
+		for flood.Err() == nil {
+			facts.Add(1)
+			select {
+			case changes <- struct{}{}:
+			default:
+			}
+			slog.New(r.tail.Handler()).Info("refused")
+			runtime.Gosched()
+		}
+	})
+	for len(times) > 0 {
+		<-times
+	}
+	last := <-times
+	for range 4 {
+		next := <-times
+		if d := next.Sub(last); d < sitelink.ReportApart {
+			t.Errorf("looked again after %s", d)
+		}
+		last = next
+	}
+	stop()
+	flooding.Wait()
+	for r.report().Published != facts.Load() {
 	}
 }
 

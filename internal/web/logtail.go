@@ -73,6 +73,22 @@ func (f *LogFollower) Take() (lines []opencmg.LogLine, lost uint64) {
 	return f.take()
 }
 
+// More returns a channel that is closed when there are lines to take.
+func (f *LogFollower) More() <-chan struct{} {
+	t := f.tail
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.more == nil {
+		t.more = make(chan struct{})
+	}
+	more := t.more
+	if f.next < t.count {
+		close(more)
+		t.more = nil
+	}
+	return more
+}
+
 // take is Take with the tail's lock held.
 func (f *LogFollower) take() (lines []opencmg.LogLine, lost uint64) {
 	t := f.tail

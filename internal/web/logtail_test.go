@@ -83,3 +83,27 @@ func TestLogTailFollow(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
+
+// TestLogTailMore: whoever does something else meanwhile hears of lines.
+func TestLogTailMore(t *testing.T) {
+	tail := web.NewLogTail("x")
+	log := slog.New(tail.Handler())
+	f := tail.Follow()
+	more := f.More()
+	select {
+	case <-more:
+		t.Fatal("there is nothing")
+	default:
+	}
+	log.Info("one")
+	<-more
+	<-f.More() // it was not taken
+	if lines, _ := f.Take(); len(lines) != 1 {
+		t.Errorf("%d lines", len(lines))
+	}
+	select {
+	case <-f.More():
+		t.Error("there is nothing more")
+	default:
+	}
+}

@@ -1,1 +1,0 @@
--- Number 5 is kept for another table; the file that brings it replaces this one.
