@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/opencmg/opencmg/internal/browsertest"
 )
 
 // TestMain lets the test binary be the program: scripts and the lab's
@@ -15,7 +17,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(dieVariable); dir != "" {
 		onSiteStep = func(operation, step string) { dieOnce(dir, operation, step) }
 	}
-	testscript.Main(m, map[string]func(){"opencmg": main})
+	testscript.Main(browsertest.Runner{M: m}, map[string]func(){"opencmg": main})
 }
 
 func TestScripts(t *testing.T) {
