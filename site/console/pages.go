@@ -7,6 +7,8 @@ func (c *Console) allViews() []view {
 	return slices.Concat(
 		checklistViews(),
 		gatewayViews(),
+		operationViews(),
+		certificateViews(),
 	)
 }
 
@@ -15,10 +17,14 @@ func (c *Console) allActions() []action {
 	return slices.Concat(
 		checklistActions(),
 		gatewayActions(),
+		certificateActions(),
 	)
 }
 
 // allAnswers are what is neither.
 func (c *Console) allAnswers() []rawAnswer {
-	return nil
+	return slices.Concat(
+		c.onceAnswers(certificateMakers()),
+		c.checkAnswers(),
+	)
 }
