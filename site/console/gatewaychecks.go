@@ -261,5 +261,8 @@ func summaryOf(in *adminservice.NewGateway, report *adminservice.CertificateRepo
 
 // checkAnswers are the checks of wizards.
 func (c *Console) checkAnswers() []rawAnswer {
-	return []rawAnswer{{method: http.MethodPost, pattern: "gateways/new/check", serve: c.checkGateway}}
+	return []rawAnswer{
+		{method: http.MethodPost, pattern: "gateways/new/check", serve: c.checkGateway},
+		{method: http.MethodPost, pattern: "azure-services/new/check", serve: c.checkAzureService},
+	}
 }

@@ -13,8 +13,6 @@ import (
 // A once is a secret with what to do with it.
 type once struct {
 	Title, Secret string
-	// File is a name for the file that the secret goes into.
-	File string
 	// Then says what to do with it, in steps; Command is what to run there.
 	Then    []string
 	Command string
@@ -26,7 +24,10 @@ type maker struct {
 	pattern string
 	page    string // as of action
 	node    string
-	make    func(*Visit) (*once, error)
+	// make makes it. Without a secret to show it returns nil, and the page comes
+	// again with what said says.
+	make func(*Visit) (*once, error)
+	said string
 }
 
 // onceAnswers are the makers' forms.
@@ -37,6 +38,11 @@ func (c *Console) onceAnswers(makers ...[]maker) (all []rawAnswer) {
 				made, err := m.make(v)
 				if err != nil {
 					return c.serveAgain(w, v, m.page, err)
+				}
+				if made == nil {
+					setNotice(w, m.said)
+					http.Redirect(w, v.Request, Path+m.page, http.StatusSeeOther)
+					return nil
 				}
 				return c.render(w, v, view{node: m.node, title: made.Title, template: "once"}, made, http.StatusOK)
 			}})

@@ -49,8 +49,10 @@ func showOperation(op adminservice.Operation) *operationShown {
 		if json.Unmarshal(op.Result, &made) == nil && made.AzureServiceID != "" {
 			o.Next += "/" + url.PathEscape(made.AzureServiceID)
 		}
-	case "renew-secret", "update-application", "register-providers", "discover":
-		o.Next = "azure-services"
+	case "renew-secret", "update-application", "register-providers":
+		o.Next = "applications/" + url.PathEscape(op.Subject)
+	case "discover":
+		o.Next = "azure-services/" + url.PathEscape(op.Subject)
 	default:
 		o.Next = "gateways/" + url.PathEscape(op.Subject)
 		if op.Kind == "delete" {

@@ -8,6 +8,8 @@ func (c *Console) allViews() []view {
 		checklistViews(),
 		gatewayViews(),
 		operationViews(),
+		azureServiceViews(),
+		accountViews(),
 		certificateViews(),
 	)
 }
@@ -17,6 +19,8 @@ func (c *Console) allActions() []action {
 	return slices.Concat(
 		checklistActions(),
 		gatewayActions(),
+		azureServiceActions(),
+		accountActions(),
 		certificateActions(),
 	)
 }
@@ -24,7 +28,7 @@ func (c *Console) allActions() []action {
 // allAnswers are what is neither.
 func (c *Console) allAnswers() []rawAnswer {
 	return slices.Concat(
-		c.onceAnswers(certificateMakers()),
+		c.onceAnswers(certificateMakers(), accountMakers()),
 		c.checkAnswers(),
 	)
 }
