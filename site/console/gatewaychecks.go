@@ -43,7 +43,7 @@ func fieldOfCheck(id, other string) string {
 
 // errorFields are the fields that a refusal is about, by how its text begins.
 var errorFields = []struct{ prefix, field string }{
-	{"certificate.acme", "acme"}, {"certificate", "pfx"}, {"pfx", "pfx"}, {"the server certificate", "pfx"}, {"the first label", "deploymentName"}, {"deployment name", "deploymentName"},
+	{"certificate.acme", "acme"}, {"certificate", "pfx"}, {"pfx", "pfx"}, {"the password", "pfx"}, {"the server certificate", "pfx"}, {"the first label", "deploymentName"}, {"deployment name", "deploymentName"},
 	{"deploymentName", "deploymentName"}, {"serverAppId", "serverAppId"}, {"the site has no server application", "serverAppId"}, {"environment", "environment"},
 	{"resourceGroup", "resourceGroup"}, {"resource group", "resourceGroup"}, {"region", "region"}, {"subscription", "subscriptionId"}, {"instances", "instances"}, {"size", "size"},
 	{"traffic", "traffic"}, {"storage", "storage"}, {"minTls", "minTls"}, {"serviceName", "serviceName"}, {"service name", "serviceName"},
