@@ -226,7 +226,7 @@ func switchTenant(v *Visit) (string, string, error) {
 func signInOf(v *Visit) *adminservice.SignIn {
 	switch v.Form("signInBy") {
 	case "device":
-		return &adminservice.SignIn{DeviceCode: true}
+		return &adminservice.SignIn{DeviceCode: true, ClientID: v.Form("signInThrough")}
 	case "secret":
 		return &adminservice.SignIn{ClientID: v.Form("signInClientId"), Secret: v.Form("signInSecret")}
 	case "managed":

@@ -135,7 +135,10 @@ func (c *Console) checkGateway(w http.ResponseWriter, v *Visit) error {
 			f.refused(err)
 		}
 		for _, o := range page.Value {
-			if o.ID != "certificate" { // each of its checks is there already
+			switch {
+			case o.ID == "certificate": // each of its checks is there already
+			case fieldOfCheck(o.ID, "") == "" && o.State == opencmg.CheckTodo: // nobody has to do anything before
+			default:
 				field := fieldOfCheck(o.ID, "")
 				f[field] = append(f[field], o)
 			}
@@ -219,13 +222,13 @@ func summaryOf(in *adminservice.NewGateway, report *adminservice.CertificateRepo
 	service, deployment := in.Certificate.ServiceName, in.DeploymentName
 	if report != nil {
 		service = report.ServiceName
-		if deployment == "" {
-			deployment = report.DeploymentName
-		}
 		add("Certificate", report.Subject+", until "+report.Ends.Format("2006-01-02"))
 	}
 	if a := in.Certificate.ACME; a != nil {
 		add("Certificate", "by ACME from "+a.Directory)
+	}
+	if deployment == "" {
+		deployment, _, _ = strings.Cut(strings.ToLower(service), ".")
 	}
 	add("Service name", service)
 	add("Description", in.Description)

@@ -142,6 +142,7 @@ type instanceCard struct {
 	Tunnels []instanceTunnel
 	Gateway string // ID
 	Stale   bool   // configuration is not the published one
+	Busy    bool   // the gateway is being changed
 }
 
 type instanceTunnel struct {
@@ -173,7 +174,7 @@ func loadGateway(v *Visit) (any, error) {
 		return nil, err
 	}
 	for _, m := range g.Machines {
-		c := instanceCard{Instance: m, Gateway: g.ID, Stale: m.Status != nil && m.Status.Configuration != g.Configuration}
+		c := instanceCard{Instance: m, Gateway: g.ID, Busy: len(g.Actions) == 0, Stale: m.Status != nil && m.Status.Configuration != g.Configuration}
 		for _, cp := range points {
 			if cp.Status == nil {
 				continue
@@ -356,6 +357,8 @@ func (c instanceCard) Tone() string {
 		return "good"
 	case c.Power != "" && c.Power != "running", c.Status != nil && c.Status.Draining:
 		return "warn"
+	case c.Busy:
+		return "busy"
 	}
 	return "bad"
 }

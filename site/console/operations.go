@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/opencmg/opencmg/adminservice"
 )
@@ -12,7 +13,7 @@ import (
 // own.
 
 func operationViews() []view {
-	return []view{{pattern: "operations/{id}", node: "", title: "Progress", template: "operation", load: func(v *Visit) (any, error) {
+	return []view{{pattern: "operations/{id}", node: "operations", title: "Progress", template: "operation", load: func(v *Visit) (any, error) {
 		return loadOperation(v, v.ID())
 	}}}
 }
@@ -37,8 +38,9 @@ func loadOperation(v *Visit, id string) (*operationShown, error) {
 func showOperation(op adminservice.Operation) *operationShown {
 	o := &operationShown{Operation: op}
 	if !o.Ended() && len(op.Log) > 0 {
-		// The last word of a sign-in that waits is the code to type.
-		if last := op.Log[len(op.Log)-1]; last.Step == "sign-in" && last.Text != op.Text {
+		// The last word of a sign-in that waits is the code to type; the first
+		// one says that it begins.
+		if last := op.Log[len(op.Log)-1]; last.Step == "sign-in" && !strings.HasPrefix(last.Text, "sign in to tenant ") {
 			o.Ask = last.Text
 		}
 	}
