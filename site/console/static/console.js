@@ -205,15 +205,18 @@
   }
 
   // <div data-when="name=value"> is shown while the field has one of the values
-  // (separated by |), and what it holds is only then sent.
+  // (separated by |), and what it holds is only then sent. Of several conditions,
+  // separated by commas, one is enough.
   function conditions(form) {
     function apply() {
       for (const part of all('[data-when]', form)) {
-        const [name, values] = part.dataset.when.split('=');
-        const field = form.elements[name];
-        let value = '';
-        if (field) value = field.type === 'checkbox' ? (field.checked ? 'on' : '') : field.value;
-        const on = values.split('|').includes(value);
+        const on = part.dataset.when.split(',').some((condition) => {
+          const [name, values] = condition.split('=');
+          const field = form.elements[name];
+          let value = '';
+          if (field) value = field.type === 'checkbox' ? (field.checked ? 'on' : '') : field.value;
+          return values.split('|').includes(value);
+        });
         part.hidden = !on;
         for (const e of all('input, select, textarea', part)) {
           if (!on) e.disabled = true;
