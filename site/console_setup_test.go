@@ -296,6 +296,31 @@ func TestConsoleGatewayActions(t *testing.T) {
 	v.see("gateways", "The site has no gateway yet")
 }
 
+// What failed is on the page with the cloud's own text, and goes on from there.
+func TestConsoleGatewayError(t *testing.T) {
+	r := newRig(t)
+	r.connect()
+	fault := must(r.cloud.SetFault(labFault{Kind: "policy", Name: "Microsoft.Storage/storageAccounts"}))(t)
+	op := do[adminservice.Operation](r, "POST", "Gateways", r.newGateway())
+	if _, err := r.c.Wait(t.Context(), op.ID, nil); err == nil {
+		t.Fatal("the creation did not fail")
+	}
+	v := r.console(r.c.Token)
+	page := v.see("gateways/"+op.Subject, "What the cloud said", "RequestDisallowedByPolicy", ">Retry<", "Start service")
+	if strings.Contains(page, "<summary>Scale") {
+		t.Error("a gateway that failed can be scaled")
+	}
+	v.see("operations/"+op.ID, "failed", "RequestDisallowedByPolicy")
+	if err := r.cloud.ClearFault(fault); err != nil {
+		t.Fatal(err)
+	}
+	_, page = v.post("gateways/"+op.Subject+"/retry", nil)
+	r.finishShown(page)
+	if page := v.see("gateways/"+op.Subject, "Ready"); strings.Contains(page, "RequestDisallowedByPolicy") {
+		t.Error("the page still says what failed before")
+	}
+}
+
 // The cards are of what the instances said last.
 func TestConsoleInstanceCards(t *testing.T) {
 	r := newRig(t)
