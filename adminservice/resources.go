@@ -19,6 +19,8 @@ type Site struct {
 	Version     string           `json:"version"`     // of the program
 	Database    string           `json:"database"`    // sqlite or postgresql
 	Created     time.Time        `json:"created"`
+	// Environments are the clouds that the site may use, the default first.
+	Environments []opencmg.Environment `json:"environments"`
 	// Account is who asks, and Role what it may do.
 	Account string `json:"account"`
 	Role    Role   `json:"role"`
@@ -134,6 +136,9 @@ type CreateApplications struct {
 	DirectoryRead bool `json:"directoryRead,omitempty"`
 	// SignIn is who creates them.
 	SignIn SignIn `json:"signIn"`
+	// Service is an Azure service to be added with what was made, at the end. Of
+	// its applications it names only those that are not made here.
+	Service *AzureService `json:"service,omitempty"`
 }
 
 // CreatedApplications is the result of an operation that created them: the IDs
@@ -141,6 +146,9 @@ type CreateApplications struct {
 type CreatedApplications struct {
 	ServerAppID string `json:"serverAppId"`
 	ClientAppID string `json:"clientAppId,omitempty"`
+	// AzureServiceID is of the service that was added with them, if one was
+	// asked for.
+	AzureServiceID string `json:"azureServiceId,omitempty"`
 }
 
 // A SignIn is how the site signs in for an administrator. Exactly one of
@@ -310,6 +318,10 @@ type Gateway struct {
 	Error       string              `json:"error,omitempty"`
 	CloudError  *opencmg.CloudError `json:"cloudError,omitempty"`
 	OperationID string              `json:"operationId,omitempty"` // under way
+	// Actions are what may be asked of it in its present state: start, stop,
+	// synchronize, upgrade, convert, retry, scale, renew-certificate,
+	// obtain-certificate and delete.
+	Actions []string `json:"actions,omitempty"`
 
 	CertificateSubject    string    `json:"certificateSubject"`
 	CertificateThumbprint string    `json:"certificateThumbprint"` // SHA-256
@@ -344,6 +356,11 @@ type Instance struct {
 	Health    string                  `json:"health,omitempty"`
 	Connected bool                    `json:"connected"` // some connection point holds a tunnel
 	Status    *opencmg.InstanceStatus `json:"status,omitempty"`
+	// What it did between its last two reports: the processor time it used, in
+	// percent of one core, and the requests it answered a second. nil as long as
+	// it reported once.
+	CPUPercent        *float64 `json:"cpuPercent,omitempty"`
+	RequestsPerSecond *float64 `json:"requestsPerSecond,omitempty"`
 }
 
 // A RemoveInstance names an instance of a self-hosted gateway that is to go

@@ -14,7 +14,7 @@ func (s *Server) getSite(w http.ResponseWriter, r *http.Request) error {
 	c := callerOf(r.Context())
 	return answer(w, http.StatusOK, adminservice.Site{
 		Code: s.Code(), HierarchyID: s.keys.site.HierarchyID, SiteCA: string(s.SiteCAPEM()), Version: s.cfg.Version,
-		Database: s.db.Engine(), Created: s.keys.created, Account: c.account, Role: c.role,
+		Database: s.db.Engine(), Created: s.keys.created, Environments: s.cfg.Environments, Account: c.account, Role: c.role,
 	})
 }
 

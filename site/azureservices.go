@@ -2,6 +2,7 @@ package site
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"slices"
 	"strconv"
@@ -62,18 +63,8 @@ func (v *azureServiceRecord) check(tx *sitedb.Tx, in *adminservice.AzureService)
 		UserDiscovery: in.UserDiscovery, UserDeltaMinutes: in.UserDeltaMinutes, GroupDiscovery: in.GroupDiscovery, GroupDeltaMinutes: in.GroupDeltaMinutes, Groups: in.DiscoveredGroups,
 		UserFullHours: in.UserFullHours, GroupFullHours: in.GroupFullHours,
 	}
-	for _, h := range []int{v.UserFullHours, v.GroupFullHours} {
-		if h < 0 || h > maxFullHours {
-			return opencmg.Errorf(opencmg.Invalid, "full discovery: the interval must be 1 to %d hours", maxFullHours)
-		}
-	}
-	for _, m := range []*int{&v.UserDeltaMinutes, &v.GroupDeltaMinutes} {
-		if *m == 0 {
-			*m = 5
-		}
-		if *m < 5 || *m > 60*24 {
-			return opencmg.Errorf(opencmg.Invalid, "delta discovery: the interval must be 5 to 1440 minutes")
-		}
+	if err := v.checkIntervals(); err != nil {
+		return err
 	}
 	server, err := get[applicationRecord](tx, kindApplication, v.ServerAppID)
 	if err != nil || server.Value.Kind != adminservice.ServerApplication {
@@ -103,27 +94,48 @@ func (s *Server) addAzureService(w http.ResponseWriter, r *http.Request) error {
 		return opencmg.Errorf(opencmg.Invalid, "name: give the Azure service a name")
 	}
 	rec := &record[azureServiceRecord]{Name: in.Name}
-	err := s.db.Change(r.Context(), "add Azure service", func(tx *sitedb.Tx) error {
-		if err := rec.Value.check(tx, &in); err != nil {
-			return err
-		}
-		if err := onlyServiceOfTenant(tx, rec); err != nil {
-			return err
-		}
-		n, err := tx.NextNumber(kindAzureService)
-		if err != nil {
-			return err
-		}
-		rec.ID = strconv.FormatInt(n, 10)
-		if err := rec.put(tx, kindAzureService); err != nil {
-			return err
-		}
-		return s.audit(r.Context(), tx, msgCreated, kindAzureService, rec.ID, "added Azure service %s for tenant %s", rec.Name, rec.Value.TenantID)
-	})
+	err := s.db.Change(r.Context(), "add Azure service", func(tx *sitedb.Tx) error { return s.insertAzureService(r.Context(), tx, rec, &in) })
 	if err != nil {
 		return err
 	}
 	return answerOne(w, http.StatusCreated, rec.Version, azureService(rec))
+}
+
+// insertAzureService makes the record of a new service.
+func (s *Server) insertAzureService(ctx context.Context, tx *sitedb.Tx, rec *record[azureServiceRecord], in *adminservice.AzureService) error {
+	if err := rec.Value.check(tx, in); err != nil {
+		return err
+	}
+	if err := onlyServiceOfTenant(tx, rec); err != nil {
+		return err
+	}
+	n, err := tx.NextNumber(kindAzureService)
+	if err != nil {
+		return err
+	}
+	rec.ID = strconv.FormatInt(n, 10)
+	if err := rec.put(tx, kindAzureService); err != nil {
+		return err
+	}
+	return s.audit(ctx, tx, msgCreated, kindAzureService, rec.ID, "added Azure service %s for tenant %s", rec.Name, rec.Value.TenantID)
+}
+
+// checkIntervals looks at when the service discovers.
+func (v *azureServiceRecord) checkIntervals() error {
+	for _, h := range []int{v.UserFullHours, v.GroupFullHours} {
+		if h < 0 || h > maxFullHours {
+			return opencmg.Errorf(opencmg.Invalid, "full discovery: the interval must be 1 to %d hours", maxFullHours)
+		}
+	}
+	for _, m := range []*int{&v.UserDeltaMinutes, &v.GroupDeltaMinutes} {
+		if *m == 0 {
+			*m = 5
+		}
+		if *m < 5 || *m > 60*24 {
+			return opencmg.Errorf(opencmg.Invalid, "delta discovery: the interval must be 5 to 1440 minutes")
+		}
+	}
+	return nil
 }
 
 func (s *Server) changeAzureService(w http.ResponseWriter, r *http.Request) error {

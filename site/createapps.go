@@ -1,6 +1,7 @@
 package site
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -39,6 +40,9 @@ func (s *Server) createApplications(w http.ResponseWriter, r *http.Request) erro
 		return opencmg.Errorf(opencmg.Invalid, "secretYears: must be 1 or 2")
 	}
 	if err := checkSignIn(&in.SignIn); err != nil {
+		return err
+	}
+	if err := s.checkWishedService(r.Context(), &in); err != nil {
 		return err
 	}
 	op, err := s.manager.begin(r.Context(), opCreateApps, kindTenant, in.TenantID, func(tx *sitedb.Tx, op *sitedb.Operation) error {
@@ -141,8 +145,61 @@ func (s *Server) performCreateApps(ctx context.Context, r *run) error {
 			return err
 		}
 	}
-	r.result = mustJSON(made)
-	return s.db.Change(ctx, "forget sign-in", func(tx *sitedb.Tx) error { return tx.DeleteSecret(operationSecret(r.op.ID)) })
+	if in.Service != nil {
+		if err := r.step(ctx, "azure-service", 90, "add Azure service "+in.Service.Name); err != nil {
+			return err
+		}
+	}
+	return s.db.Change(ctx, "forget sign-in", func(tx *sitedb.Tx) error {
+		if in.Service != nil {
+			wish := *in.Service
+			wish.ServerAppID, wish.ClientAppID = made.ServerAppID, cmp.Or(made.ClientAppID, wish.ClientAppID)
+			rec := &record[azureServiceRecord]{Name: wish.Name}
+			if err := s.insertAzureService(ctx, tx, rec, &wish); err != nil {
+				return err
+			}
+			made.AzureServiceID = rec.ID
+		}
+		r.result = mustJSON(made)
+		return tx.DeleteSecret(operationSecret(r.op.ID))
+	})
+}
+
+// checkWishedService looks at the Azure service that is to be added with the
+// registrations before any of them is made.
+func (s *Server) checkWishedService(ctx context.Context, in *adminservice.CreateApplications) error {
+	w := in.Service
+	if w == nil {
+		return nil
+	}
+	if w.Name = strings.TrimSpace(w.Name); w.Name == "" {
+		return opencmg.Errorf(opencmg.Invalid, "service.name: give the Azure service a name")
+	}
+	if (in.ClientName == "") == (w.ClientAppID == "") {
+		return opencmg.Errorf(opencmg.Invalid, "service.clientAppId: name a client application that is there, or give clientName for one that is to be made")
+	}
+	v := azureServiceRecord{TenantID: in.TenantID, UserDeltaMinutes: w.UserDeltaMinutes, UserFullHours: w.UserFullHours, GroupDeltaMinutes: w.GroupDeltaMinutes, GroupFullHours: w.GroupFullHours}
+	if err := v.checkIntervals(); err != nil {
+		return err
+	}
+	return s.db.View(ctx, "check Azure service", func(tx *sitedb.Tx) error {
+		if w.ClientAppID != "" {
+			client, err := get[applicationRecord](tx, kindApplication, w.ClientAppID)
+			if err != nil || client.Value.Kind != adminservice.ClientApplication || client.Value.TenantID != in.TenantID {
+				return opencmg.Errorf(opencmg.Invalid, "service.clientAppId: there is no client application %q of the tenant: import or create one", w.ClientAppID)
+			}
+		}
+		services, err := all[azureServiceRecord](tx, kindAzureService)
+		if err != nil {
+			return err
+		}
+		for _, o := range services {
+			if sameName(o.Name, w.Name) {
+				return opencmg.Errorf(opencmg.Conflict, "service.name: there is an Azure service %s already: give another name", o.Name)
+			}
+		}
+		return onlyServiceOfTenant(tx, &record[azureServiceRecord]{Value: v})
+	})
 }
 
 // makeServerApp registers the server app and returns the ID of its record; that

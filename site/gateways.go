@@ -98,7 +98,7 @@ func (s *Server) gateway(r *record[gatewayRecord]) adminservice.Gateway {
 	g := adminservice.Gateway{
 		GatewaySettings: v.Settings, ID: r.ID, Version: r.Version, Name: v.Prefix, ServiceName: v.ServiceName, DeploymentName: v.DeploymentName,
 		Model: v.Model, Environment: v.Environment, TenantID: v.TenantID, SubscriptionID: v.SubscriptionID, ServerAppID: v.ServerAppID,
-		Region: v.Region, ResourceGroup: v.ResourceGroup, Created: r.Created, State: v.State, Error: v.Error, CloudError: v.CloudError, OperationID: v.Operation,
+		Region: v.Region, ResourceGroup: v.ResourceGroup, Created: r.Created, State: v.State, Error: v.Error, CloudError: v.CloudError, OperationID: v.Operation, Actions: gatewayActions(r),
 		CertificateSubject: v.CertificateSubject, CertificateThumbprint: v.Thumbprint, CertificateEnds: v.CertificateEnds, ACME: v.ACME,
 		CertificateTemporary: v.Renewal.Temporary, CertificateRenewal: v.Renewal.Next, ACMEProblem: v.Renewal.Problem,
 		Configuration: s.publisher.version(r.ID), Addresses: v.Addresses, StorageKeysRotated: v.Storage.KeysRotated,
@@ -106,6 +106,9 @@ func (s *Server) gateway(r *record[gatewayRecord]) adminservice.Gateway {
 	for _, m := range v.Machines {
 		i := adminservice.Instance{Number: m.Number, Machine: m.ID, Address: m.Address, Power: m.Power, Health: m.Health}
 		i.Status, i.Connected = s.live.instance(v.Prefix, m.Number, s.cfg.Now())
+		if rate, ok := s.live.rate(v.Prefix, m.Number); ok {
+			i.CPUPercent, i.RequestsPerSecond = &rate.cpu, &rate.requests
+		}
 		g.Machines = append(g.Machines, i)
 	}
 	return g

@@ -17,6 +17,27 @@ type live struct {
 	systems map[string]*liveSystem
 	// instances by gateway and number.
 	instances map[instanceKey]*opencmg.InstanceStatus
+	rates     map[instanceKey]instanceRate // between their last two reports
+}
+
+// An instanceRate is what an instance did between two reports.
+type instanceRate struct {
+	cpu      float64 // percent of one core
+	requests float64 // a second
+}
+
+// rateOf compares two reports of one process.
+func rateOf(before, now *opencmg.InstanceStatus) instanceRate {
+	s := now.Time.Sub(before.Time).Seconds()
+	r := instanceRate{cpu: max(0, (now.CPUSeconds-before.CPUSeconds)/s*100)}
+	for _, t := range now.Endpoints {
+		r.requests += float64(t.Requests)
+	}
+	for _, t := range before.Endpoints {
+		r.requests -= float64(t.Requests)
+	}
+	r.requests = max(0, r.requests/s)
+	return r
 }
 
 type instanceKey struct {
@@ -34,7 +55,7 @@ type liveSystem struct {
 const stale = 75 * time.Second
 
 func newLive(now time.Time) *live {
-	return &live{began: now, systems: map[string]*liveSystem{}, instances: map[instanceKey]*opencmg.InstanceStatus{}}
+	return &live{began: now, systems: map[string]*liveSystem{}, instances: map[instanceKey]*opencmg.InstanceStatus{}, rates: map[instanceKey]instanceRate{}}
 }
 
 // An instanceDelta is what an instance said, and what it had said before; nil
@@ -69,8 +90,10 @@ func (l *live) put(id string, r adminservice.SiteSystemReport, now time.Time) (d
 		l.instances[k] = st
 		switch {
 		case old != nil && old.Started.Equal(st.Started):
+			l.rates[k] = rateOf(old, st)
 			deltas = append(deltas, instanceDelta{old, st})
 		case old != nil || !st.Started.Before(l.began):
+			delete(l.rates, k) // another process: nothing to compare with yet
 			deltas = append(deltas, instanceDelta{nil, st})
 		}
 		// Otherwise the site started after the instance, and has counted an
@@ -112,6 +135,15 @@ func (l *live) instance(gateway string, n int, now time.Time) (status *opencmg.I
 		}
 	}
 	return l.instances[instanceKey{gateway, n}], connected
+}
+
+// rate returns what an instance did between its last two reports, if there were
+// two.
+func (l *live) rate(gateway string, n int) (instanceRate, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r, ok := l.rates[instanceKey{gateway, n}]
+	return r, ok
 }
 
 // served reports whether any connection point serves the gateway.

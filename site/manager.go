@@ -394,6 +394,16 @@ func (m *manager) beginDue(ctx context.Context, kind, why string, due func(*gate
 
 // claim gives the gateway to an operation.
 func claim(g *record[gatewayRecord], kind, op string) error {
+	if err := claimable(g, kind); err != nil {
+		return err
+	}
+	v := &g.Value
+	v.State, v.Operation, v.Error, v.CloudError = gatewayOps[kind].during, op, "", nil
+	return nil
+}
+
+// claimable says why the gateway can not be given to an operation of the kind.
+func claimable(g *record[gatewayRecord], kind string) error {
 	v := &g.Value
 	if v.busy() {
 		return opencmg.Errorf(opencmg.Conflict, "gateway %s is %s: wait until that has ended (operation %s)", g.Name, v.State, v.Operation)
@@ -415,8 +425,26 @@ func claim(g *record[gatewayRecord], kind, op string) error {
 	if kind == opConvert && v.Model != adminservice.ModelClassic {
 		return opencmg.Errorf(opencmg.Conflict, "gateway %s is a %s already: there is nothing to convert", g.Name, v.Model)
 	}
-	v.State, v.Operation, v.Error, v.CloudError = gatewayOps[kind].during, op, "", nil
 	return nil
+}
+
+// opRetry is what can be asked of a gateway whose last operation failed: the
+// operation is begun again and keeps its own kind.
+const opRetry = "retry"
+
+// gatewayActions are what may be asked of the gateway as it is.
+func gatewayActions(g *record[gatewayRecord]) (list []string) {
+	for _, kind := range []string{opStart, opStop, opSynchronize, opConvert, opUpgrade, opScale, opCertificate, opObtain, opDelete} {
+		switch {
+		case claimable(g, kind) != nil, kind == opObtain && g.Value.ACME == nil:
+		default:
+			list = append(list, kind)
+		}
+	}
+	if g.Value.State == adminservice.StateError && g.Value.Operation != "" {
+		list = append(list, opRetry)
+	}
+	return list
 }
 
 // beginIf lets change decide in its transaction whether an operation is needed;

@@ -306,19 +306,7 @@ func (c *Console) serveAction(w http.ResponseWriter, v *Visit, a action) error {
 		http.Redirect(w, v.Request, next, http.StatusSeeOther)
 		return nil
 	}
-	for _, of := range c.allViews() {
-		if of.pattern != a.page {
-			continue
-		}
-		v.Problem = err
-		data, loadErr := of.load(v)
-		if loadErr != nil {
-			return err
-		}
-		c.log(v.Request, err)
-		return c.render(w, v, of, data, web.Status(kindOf(err)))
-	}
-	return err
+	return c.serveAgain(w, v, a.page, err)
 }
 
 // fail answers with a page that says what went wrong.

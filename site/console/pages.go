@@ -7,6 +7,10 @@ func (c *Console) allViews() []view {
 	return slices.Concat(
 		checklistViews(),
 		gatewayViews(),
+		operationViews(),
+		azureServiceViews(),
+		accountViews(),
+		certificateViews(),
 	)
 }
 
@@ -15,10 +19,16 @@ func (c *Console) allActions() []action {
 	return slices.Concat(
 		checklistActions(),
 		gatewayActions(),
+		azureServiceActions(),
+		accountActions(),
+		certificateActions(),
 	)
 }
 
 // allAnswers are what is neither.
 func (c *Console) allAnswers() []rawAnswer {
-	return nil
+	return slices.Concat(
+		c.onceAnswers(certificateMakers(), accountMakers()),
+		c.checkAnswers(),
+	)
 }

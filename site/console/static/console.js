@@ -100,24 +100,33 @@
 
   // Checks while one types: <form data-check="address"> posts what is in it, and
   // the answer has a list of checks for each field:
-  // {"fields": {"region": "<html>"}, "summary": "<html>"}.
+  // {"fields": {"region": "<html>"}, "summary": "<html>"}. Checks that cost
+  // something wait until nothing was typed for a second: an answer with "more"
+  // asks to post once again then, with thorough=yes.
   function watchForm(form) {
     let timer, asking;
-    async function ask() {
+    async function ask(thorough) {
+      clearTimeout(timer);
       if (asking) asking.abort();
       asking = new AbortController();
       form.dataset.checking = 'yes';
       try {
-        const answer = await fetch(form.dataset.check, { method: 'POST', body: new FormData(form), signal: asking.signal, headers: { Accept: 'application/json' } });
+        const body = new FormData(form);
+        body.set('at', form.dataset.at || '');
+        if (thorough === true) body.set('thorough', 'yes');
+        const answer = await fetch(form.dataset.check, { method: 'POST', body, signal: asking.signal, headers: { Accept: 'application/json' } });
         if (!answer.ok) throw new Error(await answer.text());
         const found = await answer.json();
         for (const box of all('[data-found]', form)) {
           const html = (found.fields || {})[box.dataset.found] || '';
+          if (found.more && !html && box.innerHTML) { box.classList.add('old'); continue; }
+          box.classList.remove('old');
           if (box.innerHTML !== html) box.innerHTML = html;
         }
         const summary = $('[data-summary]', form);
         if (summary) summary.innerHTML = found.summary || '';
         refresh(form);
+        if (found.more) timer = setTimeout(() => ask(true), 1000);
         form.dataset.checked = String(Number(form.dataset.checked || 0) + 1);
       } catch (e) {
         if (e.name === 'AbortError') return;
@@ -128,6 +137,7 @@
     }
     form.addEventListener('input', () => { clearTimeout(timer); timer = setTimeout(ask, 350); });
     form.addEventListener('change', () => { clearTimeout(timer); timer = setTimeout(ask, 50); });
+    form.addEventListener('step', () => { clearTimeout(timer); timer = setTimeout(ask, 50); });
     ask();
   }
 
@@ -161,6 +171,8 @@
     let at = 0;
     function show(i, focus) {
       at = i;
+      form.dataset.at = steps[i].dataset.step;
+      form.dispatchEvent(new Event('step'));
       steps.forEach((s, n) => { s.hidden = n !== i; });
       Array.from(list.children).forEach((li, n) => {
         if (n === i) li.setAttribute('aria-current', 'step'); else li.removeAttribute('aria-current');
@@ -193,15 +205,18 @@
   }
 
   // <div data-when="name=value"> is shown while the field has one of the values
-  // (separated by |), and what it holds is only then sent.
+  // (separated by |), and what it holds is only then sent. Of several conditions,
+  // separated by commas, one is enough.
   function conditions(form) {
     function apply() {
       for (const part of all('[data-when]', form)) {
-        const [name, values] = part.dataset.when.split('=');
-        const field = form.elements[name];
-        let value = '';
-        if (field) value = field.type === 'checkbox' ? (field.checked ? 'on' : '') : field.value;
-        const on = values.split('|').includes(value);
+        const on = part.dataset.when.split(',').some((condition) => {
+          const [name, values] = condition.split('=');
+          const field = form.elements[name];
+          let value = '';
+          if (field) value = field.type === 'checkbox' ? (field.checked ? 'on' : '') : field.value;
+          return values.split('|').includes(value);
+        });
         part.hidden = !on;
         for (const e of all('input, select, textarea', part)) {
           if (!on) e.disabled = true;

@@ -1,0 +1,271 @@
+package console
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
+)
+
+// What the wizard shows beside its fields while one types. Nothing is created.
+
+// found are checks by field of a form; those of no field have the name "".
+type found map[string][]opencmg.Check
+
+// say adds a check of a text that is wrong, or "" for nothing.
+func (f found) say(field, problem, next string) {
+	if problem != "" {
+		f[field] = append(f[field], opencmg.Check{Name: "To be corrected", State: opencmg.CheckFail, Evidence: problem, NextStep: next})
+	}
+}
+
+// checkFields are the fields that checks of the site belong to, by ID.
+var checkFields = map[string]string{
+	"service-name": "serviceName", "dns": "serviceName", "deployment-name": "deploymentName",
+	"subscription": "subscriptionId", "permission": "serverAppId", "group": "resourceGroup", "region": "region", "size": "size", "quota": "instances",
+	"dns-label": "deploymentName", "dns-label-ipv6": "deploymentName", "storage-name": "deploymentName", "vault-name": "deploymentName", "validate": "",
+}
+
+// fieldOfCheck is the field that a check belongs to; other is for those of none.
+func fieldOfCheck(id, other string) string {
+	if strings.HasPrefix(id, "provider-") {
+		return "subscriptionId"
+	}
+	if f, ok := checkFields[id]; ok {
+		return f
+	}
+	return other
+}
+
+// errorFields are the fields that a refusal is about, by how its text begins.
+var errorFields = []struct{ prefix, field string }{
+	{"certificate.acme", "acme"}, {"certificate", "pfx"}, {"pfx", "pfx"}, {"the password", "pfx"}, {"the server certificate", "pfx"}, {"the first label", "deploymentName"}, {"deployment name", "deploymentName"},
+	{"deploymentName", "deploymentName"}, {"serverAppId", "serverAppId"}, {"the site has no server application", "serverAppId"}, {"environment", "environment"},
+	{"resourceGroup", "resourceGroup"}, {"resource group", "resourceGroup"}, {"region", "region"}, {"subscription", "subscriptionId"}, {"instances", "instances"}, {"size", "size"},
+	{"traffic", "traffic"}, {"storage", "storage"}, {"minTls", "minTls"}, {"serviceName", "serviceName"}, {"service name", "serviceName"},
+}
+
+// refused puts a refusal beside the field that it is about.
+func (f found) refused(err error) {
+	p := problemOf(err)
+	if len(p.Checks) > 0 {
+		for _, c := range p.Checks {
+			field := fieldOfCheck(c.ID, "pfx")
+			f[field] = append(f[field], c)
+		}
+		return
+	}
+	for _, e := range errorFields {
+		if strings.HasPrefix(strings.ToLower(p.Text), strings.ToLower(e.prefix)) {
+			f.say(e.field, p.Text, "")
+			return
+		}
+	}
+	f.say("", p.Text, "")
+}
+
+// answerChecks writes what was found as pieces of the page. more asks to be
+// asked again when nothing was typed for a while.
+func (c *Console) answerChecks(w http.ResponseWriter, v *Visit, f found, summary string, data any, more bool) error {
+	out := struct {
+		Fields  map[string]string `json:"fields"`
+		Summary string            `json:"summary"`
+		More    bool              `json:"more,omitempty"`
+	}{Fields: map[string]string{}, More: more}
+	for field, checks := range f {
+		var b bytes.Buffer
+		if err := c.templates.all.ExecuteTemplate(&b, "checks", checks); err != nil {
+			return err
+		}
+		out.Fields[field] = b.String()
+	}
+	if summary != "" {
+		var blocks []block
+		p := &Page{Visit: v, Console: c.cfg, c: c, blocks: &blocks}
+		html, err := p.part(summary, data)
+		if err != nil {
+			return err
+		}
+		out.Summary = string(html)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(out)
+}
+
+// A gatewaySummary is the last step of the wizard.
+type gatewaySummary struct {
+	Rows  []summaryRow
+	Items []adminservice.ChecklistItem // that are not good
+	Good  int                          // items that are
+}
+
+type summaryRow struct{ Name, Value string }
+
+// summaryStep is the name of the wizard's last step.
+const summaryStep = "Summary"
+
+// checkGateway answers the wizard. Certificate and syntax are looked at always,
+// the cloud only when everything that it needs is there and nothing was typed
+// for a second.
+func (c *Console) checkGateway(w http.ResponseWriter, v *Visit) error {
+	f := found{}
+	in, err := plannedGateway(v)
+	if err != nil {
+		f.refused(err)
+		return c.answerChecks(w, v, f, "", nil, false)
+	}
+	report := checkCertificate(v, f, &in)
+	ready := syntaxOf(f, &in, report)
+	summary := v.Form("at") == summaryStep
+	if v.Form("thorough") == "" {
+		s := &gatewaySummary{Rows: summaryOf(&in, report)}
+		name := ""
+		if summary {
+			name = "gateway-summary"
+		}
+		return c.answerChecks(w, v, f, name, s, ready || summary)
+	}
+	if ready {
+		var page adminservice.Page[opencmg.Check]
+		if err := v.Do(http.MethodPost, "Gateways/check", in, &page); err != nil {
+			f.refused(err)
+		}
+		for _, o := range page.Value {
+			switch {
+			case o.ID == "certificate": // each of its checks is there already
+			case fieldOfCheck(o.ID, "") == "" && o.State == opencmg.CheckTodo: // nobody has to do anything before
+			default:
+				field := fieldOfCheck(o.ID, "")
+				f[field] = append(f[field], o)
+			}
+		}
+	}
+	if !summary {
+		return c.answerChecks(w, v, f, "", nil, false)
+	}
+	s := &gatewaySummary{Rows: summaryOf(&in, report)}
+	var page adminservice.Page[adminservice.ChecklistItem]
+	if err := v.Do(http.MethodPost, "Checklist", adminservice.ChecklistRequest{Planned: &in}, &page); err != nil {
+		f.refused(err)
+	}
+	for _, i := range page.Value {
+		if i.State == opencmg.CheckPass {
+			s.Good++
+		} else {
+			s.Items = append(s.Items, i)
+		}
+	}
+	return c.answerChecks(w, v, f, "gateway-summary", s, false)
+}
+
+// checkCertificate looks at the certificate, if there is one; nil if not.
+func checkCertificate(v *Visit, f found, in *adminservice.NewGateway) *adminservice.CertificateReport {
+	if len(in.Certificate.PFX) == 0 {
+		return nil
+	}
+	var report adminservice.CertificateReport
+	if err := v.Do(http.MethodPost, "ServerCertificates/check", in.Certificate, &report); err != nil {
+		f.refused(err)
+		return nil
+	}
+	for _, o := range report.Checks {
+		field := fieldOfCheck(o.ID, "pfx")
+		if o.ID == "deployment-name" && in.DeploymentName != "" {
+			continue // somebody chose another one
+		}
+		f[field] = append(f[field], o)
+	}
+	return &report
+}
+
+// syntaxOf looks at what is wrong without asking anybody, and reports whether
+// there is enough to ask the cloud about.
+func syntaxOf(f found, in *adminservice.NewGateway, report *adminservice.CertificateReport) (ready bool) {
+	if in.DeploymentName != "" {
+		if err := opencmg.ValidateDeploymentName(in.DeploymentName); err != nil {
+			f.say("deploymentName", err.Error(), "")
+		}
+	}
+	for name, t := range map[string]*adminservice.Threshold{"traffic": in.Traffic, "storage": in.Storage} {
+		if t.WarningPct > t.CriticalPct || t.CriticalPct > 100 || t.WarningPct < 1 {
+			f.say(name, "warning and critical must be 1 to 100 percent, and warning not above critical", "")
+		}
+		if t.GB < 1 {
+			f.say(name, "the threshold must be at least 1 GB", "")
+		}
+	}
+	if in.Model == adminservice.ModelSelfHosted {
+		return in.Certificate.ServiceName != "" || report != nil
+	}
+	if in.Instances < 1 || in.Instances > opencmg.MaxInstances {
+		f.say("instances", fmt.Sprintf("1 to %d", opencmg.MaxInstances), "")
+	}
+	if in.SubscriptionID != "" && !opencmg.IsGUID(in.SubscriptionID) {
+		f.say("subscriptionId", "must be the subscription's ID, a GUID", "the portal shows it on the page Subscriptions")
+	}
+	hasCertificate := report != nil || in.Certificate.ACME != nil && in.Certificate.ServiceName != ""
+	return hasCertificate && opencmg.IsGUID(in.SubscriptionID) && in.Region != "" && in.Instances > 0
+}
+
+// summaryOf says in words what is planned.
+func summaryOf(in *adminservice.NewGateway, report *adminservice.CertificateReport) []summaryRow {
+	rows := []summaryRow{{"Deployment model", modelName(in.Model)}}
+	add := func(name, value string) {
+		if value != "" {
+			rows = append(rows, summaryRow{name, value})
+		}
+	}
+	service, deployment := in.Certificate.ServiceName, in.DeploymentName
+	if report != nil {
+		service = report.ServiceName
+		add("Certificate", report.Subject+", until "+report.Ends.Format("2006-01-02"))
+	}
+	if a := in.Certificate.ACME; a != nil {
+		add("Certificate", "by ACME from "+a.Directory)
+	}
+	if deployment == "" {
+		deployment, _, _ = strings.Cut(strings.ToLower(service), ".")
+	}
+	add("Service name", service)
+	add("Description", in.Description)
+	if in.Model != adminservice.ModelSelfHosted {
+		add("Deployment name", deployment)
+		add("Environment", string(in.Environment))
+		add("Subscription", in.SubscriptionID)
+		add("Region", in.Region)
+		group := in.ResourceGroup
+		if group == "" {
+			group = deployment
+		}
+		add("Resource group", group+map[bool]string{true: " (exists)", false: " (new)"}[in.ExistingGroup])
+		add("Instances", fmt.Sprintf("%d of size %s", in.Instances, in.Size))
+	}
+	trust := "all CAs that the site trusts"
+	if n := len(in.GatewaySettings.Certificates); n > 0 {
+		trust = fmt.Sprintf("%d chosen CAs", n)
+	}
+	add("Clients' certificates", trust)
+	if t := in.Traffic; t.Enabled {
+		stop := ""
+		if t.StopService {
+			stop = "; the service stops at critical"
+		}
+		add("Outbound traffic", fmt.Sprintf("alerts at %d %% and %d %% of %d GB in 14 days%s", t.WarningPct, t.CriticalPct, t.GB, stop))
+	}
+	if t := in.Storage; t.Enabled {
+		add("Storage", fmt.Sprintf("alerts at %d %% and %d %% of %d GB", t.WarningPct, t.CriticalPct, t.GB))
+	}
+	return rows
+}
+
+// checkAnswers are the checks of wizards.
+func (c *Console) checkAnswers() []rawAnswer {
+	return []rawAnswer{
+		{method: http.MethodPost, pattern: "gateways/new/check", serve: c.checkGateway},
+		{method: http.MethodPost, pattern: "azure-services/new/check", serve: c.checkAzureService},
+	}
+}

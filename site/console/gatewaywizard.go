@@ -1,0 +1,171 @@
+package console
+
+import (
+	"cmp"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/opencmg/opencmg"
+	"github.com/opencmg/opencmg/adminservice"
+)
+
+// The wizard that creates a gateway. It is one form; its checks are in
+// gatewaychecks.go.
+
+// gatewayWizard is what one can choose from.
+type gatewayWizard struct {
+	Site    adminservice.Site
+	Apps    []adminservice.Application // that deploy
+	Trusted []adminservice.TrustedCertificate
+	Sizes   []opencmg.VMSizeFacts
+	Feature bool // the optional feature is on
+	Chosen  map[string]bool
+}
+
+func loadGatewayWizard(v *Visit) (any, error) {
+	p := &gatewayWizard{Sizes: opencmg.VMSizes(), Chosen: map[string]bool{}}
+	for _, id := range v.Request.PostForm["certificates"] {
+		p.Chosen[id] = true
+	}
+	var err error
+	if p.Site, err = get[adminservice.Site](v, "Site"); err != nil {
+		return nil, err
+	}
+	apps, err := list[adminservice.Application](v, "Applications")
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range apps {
+		if a.Kind == adminservice.ServerApplication {
+			p.Apps = append(p.Apps, a)
+		}
+	}
+	if p.Trusted, err = list[adminservice.TrustedCertificate](v, "TrustedCertificates"); err != nil {
+		return nil, err
+	}
+	features, err := list[adminservice.Feature](v, "Features")
+	for _, f := range features {
+		p.Feature = p.Feature || f.ID == adminservice.FeatureGateway && f.On
+	}
+	return p, err
+}
+
+// maxUpload bounds one file of a form, in bytes.
+const maxUpload = 2 << 20
+
+// upload reads a file of the form; nil when none was chosen.
+func upload(v *Visit, name string) ([]byte, error) {
+	f, _, err := v.Request.FormFile(name)
+	if err != nil {
+		return nil, nil // none was chosen
+	}
+	defer f.Close()
+	return readUpload(f, name)
+}
+
+func readUpload(f io.Reader, name string) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(f, maxUpload+1))
+	if err != nil {
+		return nil, opencmg.Errorf(opencmg.Invalid, "%s: the file can not be read: %v", name, err)
+	}
+	if len(b) > maxUpload {
+		return nil, opencmg.Errorf(opencmg.TooLarge, "%s: the file is larger than %d bytes", name, maxUpload)
+	}
+	return b, nil
+}
+
+// fromForm collects the first error of a form that is read field by field.
+type fromForm struct {
+	v   *Visit
+	err error
+}
+
+func (f *fromForm) number(name string) int {
+	n, err := formNumber(f.v, name)
+	f.err = cmp.Or(f.err, err)
+	return n
+}
+
+// threshold reads a threshold whose fields begin with the name.
+func (f *fromForm) threshold(name string) *adminservice.Threshold {
+	return &adminservice.Threshold{
+		Enabled: f.v.Checked(name + "Enabled"), GB: f.number(name + "Gb"), WarningPct: f.number(name + "Warning"), CriticalPct: f.number(name + "Critical"),
+		StopService: f.v.Checked(name + "Stop"),
+	}
+}
+
+// serverCertificate reads where the server certificate comes from.
+func (f *fromForm) serverCertificate() adminservice.ServerCertificate {
+	v := f.v
+	c := adminservice.ServerCertificate{ServiceName: v.Form("serviceName")}
+	if v.Form("certificateFrom") == "acme" {
+		c.ACME = &adminservice.ACME{
+			Directory: v.Form("acmeDirectory"), Contact: strings.Fields(v.Form("acmeContact")), Challenge: v.Form("acmeChallenge"), AcceptTerms: v.Checked("acmeTerms"),
+			BindingKeyID: v.Form("acmeKeyId"), BindingKey: v.Form("acmeKey"),
+		}
+		return c
+	}
+	var err error
+	c.PFX, err = upload(v, "pfx")
+	f.err = cmp.Or(f.err, err)
+	c.Password = v.Request.PostFormValue("password")
+	return c
+}
+
+// plannedGateway is what the form asks for.
+func plannedGateway(v *Visit) (adminservice.NewGateway, error) {
+	f := &fromForm{v: v}
+	yes := func(name string) *bool { b := v.Checked(name); return &b }
+	in := adminservice.NewGateway{
+		GatewaySettings: adminservice.GatewaySettings{
+			Description: v.Form("description"), CheckRevocation: yes("checkRevocation"), EnforceTLS12: yes("enforceTls12"), EnableContent: yes("enableContent"),
+			MinTLS: v.Form("minTls"), Traffic: f.threshold("traffic"), Storage: f.threshold("storage"),
+		},
+		Model: v.Form("model"), Certificate: f.serverCertificate(), DeploymentName: v.Form("deploymentName"),
+	}
+	if v.Form("trust") == "some" {
+		in.GatewaySettings.Certificates = v.Request.PostForm["certificates"]
+	}
+	if in.Model != adminservice.ModelSelfHosted {
+		in.Environment, in.ServerAppID = opencmg.Environment(v.Form("environment")), v.Form("serverAppId")
+		in.SubscriptionID, in.Region = v.Form("subscriptionId"), v.Form("region")
+		in.ResourceGroup, in.ExistingGroup = v.Form("resourceGroup"), v.Form("group") == "existing"
+		in.Size, in.Instances, in.IPv6 = opencmg.VMSize(v.Form("size")), f.number("instances"), v.Checked("ipv6")
+	}
+	return in, f.err
+}
+
+func createGateway(v *Visit) (string, string, error) {
+	in, err := plannedGateway(v)
+	if err != nil {
+		return "", "", err
+	}
+	if in.Model != adminservice.ModelSelfHosted && in.Instances == 0 {
+		return "", "", opencmg.Errorf(opencmg.Invalid, "instances: give a number from 1 to %d", opencmg.MaxInstances)
+	}
+	added, err := addTrustedFiles(v, "caFiles")
+	if err != nil {
+		return "", "", err
+	}
+	if v.Form("trust") == "some" {
+		for _, id := range added {
+			if !slices.Contains(in.GatewaySettings.Certificates, id) {
+				in.GatewaySettings.Certificates = append(in.GatewaySettings.Certificates, id)
+			}
+		}
+		if len(in.GatewaySettings.Certificates) == 0 {
+			return "", "", opencmg.Errorf(opencmg.Invalid, "certificates: choose at least one, or trust all of the site's")
+		}
+	}
+	var made gatewayOrOperation
+	if err := v.Do(http.MethodPost, "Gateways", in, &made); err != nil {
+		return "", "", err
+	}
+	said := "The gateway is being created. This page shows every step; it goes on when you leave it."
+	if made.operation() == "" {
+		said = "The gateway was created. Add an instance: a host of your own that joins with a token."
+	}
+	return gatewayProgress(made.gateway(), made.operation()), said, nil
+}

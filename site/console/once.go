@@ -1,0 +1,69 @@
+package console
+
+import (
+	"net/http"
+
+	"github.com/opencmg/opencmg/internal/web"
+)
+
+// Secrets that are shown once. The page that shows one is the answer to the form
+// that asked for it: it is in no address, no cookie and no cache, and there is
+// no way to see it again.
+
+// A once is a secret with what to do with it.
+type once struct {
+	Title, Secret string
+	// Then says what to do with it, in steps; Command is what to run there.
+	Then    []string
+	Command string
+	Back    string // page to go back to, below Path
+}
+
+// A maker makes a secret.
+type maker struct {
+	pattern string
+	page    string // as of action
+	node    string
+	// make makes it. Without a secret to show it returns nil, and the page comes
+	// again with what said says.
+	make func(*Visit) (*once, error)
+	said string
+}
+
+// onceAnswers are the makers' forms.
+func (c *Console) onceAnswers(makers ...[]maker) (all []rawAnswer) {
+	for _, list := range makers {
+		for _, m := range list {
+			all = append(all, rawAnswer{method: http.MethodPost, pattern: m.pattern, serve: func(w http.ResponseWriter, v *Visit) error {
+				made, err := m.make(v)
+				if err != nil {
+					return c.serveAgain(w, v, m.page, err)
+				}
+				if made == nil {
+					setNotice(w, m.said)
+					http.Redirect(w, v.Request, Path+m.page, http.StatusSeeOther)
+					return nil
+				}
+				return c.render(w, v, view{node: m.node, title: made.Title, template: "once"}, made, http.StatusOK)
+			}})
+		}
+	}
+	return all
+}
+
+// serveAgain shows the page of a form that was not done, with what was typed.
+func (c *Console) serveAgain(w http.ResponseWriter, v *Visit, page string, err error) error {
+	for _, of := range c.allViews() {
+		if of.pattern != page {
+			continue
+		}
+		v.Problem = err
+		data, loadErr := of.load(v)
+		if loadErr != nil {
+			return err
+		}
+		c.log(v.Request, err)
+		return c.render(w, v, of, data, web.Status(kindOf(err)))
+	}
+	return err
+}
