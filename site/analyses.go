@@ -109,7 +109,10 @@ func (s *Server) runAnalyses(ctx context.Context) error {
 func (s *Server) runAnalysis(ctx context.Context, j *analysis) {
 	looking, cancel := context.WithTimeout(ctx, analysisTime)
 	defer cancel()
-	s.analyze(looking, j.gateway, j.sign, func(row adminservice.AnalysisRow) { s.analyses.add(j, row) })
+	s.analyze(looking, j.gateway, j.sign, func(row adminservice.AnalysisRow) {
+		s.analyses.add(j, row)
+		s.showChanges()
+	})
 	// It counts as running until it can be found among those that are kept.
 	report := j.report
 	report.State, report.Ended = adminservice.AnalysisCompleted, s.cfg.Now().UTC()
@@ -123,6 +126,7 @@ func (s *Server) runAnalysis(ctx context.Context, j *analysis) {
 	defer s.analyses.mu.Unlock()
 	delete(s.analyses.running, report.ID)
 	s.analyses.wake()
+	s.showChanges()
 }
 
 // keepAnalysis stores an analysis in the place of the oldest one.

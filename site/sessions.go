@@ -188,10 +188,3 @@ func (s *Server) newConsole() (*console.Console, error) {
 		Changes:       s.changes,
 	})
 }
-
-// changes tells about everything that a page may show.
-func (s *Server) changes(ctx context.Context) <-chan struct{} { return s.db.Watch(ctx) }
-
-// showChanges tells the pages that something changed which is not in the
-// database.
-func (s *Server) showChanges() {}

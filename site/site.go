@@ -117,6 +117,7 @@ type Server struct {
 	log     *slog.Logger
 	handler http.Handler
 	console http.Handler
+	pages   pageChanges
 	metrics *metrics
 
 	guard     guard
@@ -163,6 +164,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	cfg.Poll = cmp.Or(cfg.Poll, 5*time.Second)
 	cfg.Watch = cmp.Or(cfg.Watch, time.Minute)
 	s := &Server{cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)), live: newLive(cfg.Now()), questions: newQuestions(cfg.Now()), analyses: newAnalyses(), outside: newKeptOutside(), kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}}}
+	s.live.faded = s.showChanges
 	s.jwks = pki.NewJWKSCache(pki.JWKSConfig{HTTP: cfg.HTTP, Log: s.log})
 	token := newSecret()
 	var err error

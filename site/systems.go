@@ -274,6 +274,7 @@ func (s *Server) takeReport(w http.ResponseWriter, r *http.Request, sys *system)
 		return err
 	}
 	s.keepLogs(r.Context(), sys, in.Logs)
+	s.showChanges()
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
