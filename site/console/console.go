@@ -98,6 +98,7 @@ type Console struct {
 	mux       *http.ServeMux
 	views     *http.ServeMux // the pages alone, for live streams
 	streams   chan struct{}  // one taken for each live stream
+	once      shownOnce
 }
 
 // New makes the console.

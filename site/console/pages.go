@@ -7,6 +7,7 @@ func (c *Console) allViews() []view {
 	return slices.Concat(
 		checklistViews(),
 		gatewayViews(),
+		pointViews(c),
 	)
 }
 
@@ -15,6 +16,7 @@ func (c *Console) allActions() []action {
 	return slices.Concat(
 		checklistActions(),
 		gatewayActions(),
+		pointActions(c),
 	)
 }
 
