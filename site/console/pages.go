@@ -8,6 +8,7 @@ func (c *Console) allViews() []view {
 		checklistViews(),
 		gatewayViews(),
 		pointViews(c),
+		roleViews(c),
 	)
 }
 
@@ -17,6 +18,7 @@ func (c *Console) allActions() []action {
 		checklistActions(),
 		gatewayActions(),
 		pointActions(c),
+		roleActions(c),
 	)
 }
 
