@@ -92,6 +92,20 @@ func (a *analyses) find(id string) (*adminservice.Analysis, <-chan struct{}) {
 	return &now, a.changed
 }
 
+// of returns those of a gateway that run, as they are now.
+func (a *analyses) of(gateway string) (list []adminservice.Analysis) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, j := range a.running {
+		if j.gateway.ID == gateway {
+			now := j.report
+			now.Rows = slices.Clone(now.Rows)
+			list = append(list, now)
+		}
+	}
+	return list
+}
+
 // runAnalyses does what was started until ctx ends.
 func (s *Server) runAnalyses(ctx context.Context) error {
 	var wg sync.WaitGroup
@@ -196,7 +210,8 @@ func (s *Server) startAnalysis(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusAccepted, begun)
 }
 
-// listAnalyses is GET Gateways/{id}/analyses.
+// listAnalyses is GET Gateways/{id}/analyses: the one that runs, and those that
+// are kept, the latest first.
 func (s *Server) listAnalyses(w http.ResponseWriter, r *http.Request) error {
 	g, err := s.findGateway(r.Context(), r.PathValue("id"))
 	if err != nil {
@@ -206,9 +221,12 @@ func (s *Server) listAnalyses(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var list []adminservice.Analysis
+	list := s.analyses.of(g.ID)
 	for _, rec := range analysesOf(kept, g.ID) {
-		list = append(list, rec.Value)
+		// One that ends now is in both for a moment.
+		if !slices.ContainsFunc(list, func(a adminservice.Analysis) bool { return a.ID == rec.ID }) {
+			list = append(list, rec.Value)
+		}
 	}
 	return answerList(w, r, list)
 }

@@ -9,6 +9,8 @@ func (c *Console) allViews() []view {
 		gatewayViews(),
 		pointViews(c),
 		roleViews(c),
+		analyzerViews(),
+		explainViews(),
 	)
 }
 
@@ -19,6 +21,7 @@ func (c *Console) allActions() []action {
 		gatewayActions(),
 		pointActions(c),
 		roleActions(c),
+		analyzerActions(),
 	)
 }
 

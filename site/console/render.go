@@ -30,7 +30,7 @@ func readTemplates(c *Console) (*templates, error) {
 		"asset": c.assetPath, "bytes": showBytes, "number": showNumber, "percent": func(f float64) string { return fmt.Sprintf("%.0f %%", f) },
 		"when": when, "day": func(t time.Time) string { return t.UTC().Format("2006-01-02") }, "duration": showDuration, "chart": showChart,
 		"lower": strings.ToLower, "join": strings.Join, "short": short, "query": url.QueryEscape, "path": url.PathEscape,
-		"tone": tone, "word": word, "dict": dict, "add": func(a, b int) int { return a + b }, "deref": func(b *bool, unset bool) bool {
+		"tone": tone, "statustone": statusTone, "word": word, "dict": dict, "add": func(a, b int) int { return a + b }, "deref": func(b *bool, unset bool) bool {
 			if b == nil {
 				return unset
 			}

@@ -1,6 +1,9 @@
 package console
 
 import (
+	"errors"
+	"io"
+	"net/http"
 	"sync"
 	"time"
 
@@ -69,4 +72,22 @@ func typed(v *Visit, name string) error {
 		return invalid("type the name %s to confirm that it is to be deleted", name)
 	}
 	return nil
+}
+
+// fileOf reads a text file of the form, of at most so many bytes; empty when none
+// was chosen.
+func fileOf(v *Visit, name string, most int64) (string, error) {
+	f, head, err := v.Request.FormFile(name)
+	if errors.Is(err, http.ErrMissingFile) || errors.Is(err, http.ErrNotMultipart) {
+		return "", nil
+	}
+	if err != nil {
+		return "", invalid("%s: the file can not be read: %v", name, err)
+	}
+	defer f.Close()
+	if head.Size > most {
+		return "", invalid("%s: %s is larger than %d bytes: is it the right file?", name, head.Filename, most)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, most))
+	return string(b), err
 }
