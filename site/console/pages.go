@@ -11,6 +11,7 @@ func (c *Console) allViews() []view {
 		roleViews(c),
 		analyzerViews(),
 		explainViews(),
+		logViews(),
 	)
 }
 
@@ -27,5 +28,7 @@ func (c *Console) allActions() []action {
 
 // allAnswers are what is neither.
 func (c *Console) allAnswers() []rawAnswer {
-	return nil
+	return slices.Concat(
+		logAnswers(c),
+	)
 }
