@@ -188,3 +188,7 @@ func (s *Server) newConsole() (*console.Console, error) {
 		Changes:       s.changes,
 	})
 }
+
+// showChanges tells the pages that something changed which is not in the
+// database.
+func (s *Server) showChanges() { s.shown.tell() }

@@ -117,13 +117,13 @@ type Server struct {
 	log     *slog.Logger
 	handler http.Handler
 	console http.Handler
-	pages   pageChanges
 	metrics *metrics
 
 	guard     guard
 	sealer    *sealer // of sign-ins that wait
 	jwks      *pki.JWKSCache
 	live      *live // what site systems reported
+	shown     showing
 	kept      *keptLogs
 	questions *questions
 	analyses  *analyses
@@ -226,6 +226,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	g.Go(func() error { return s.runAnalyses(ctx) })
 	g.Go(func() error { return s.runOutside(ctx) })
 	g.Go(func() error { return s.watch(ctx) })
+	g.Go(func() error { return s.followChanges(ctx) })
 	g.Go(func() error {
 		err := server.ServeTLS(ln, "", "")
 		if errors.Is(err, http.ErrServerClosed) && ctx.Err() != nil {

@@ -270,11 +270,13 @@ func (s *Server) takeReport(w http.ResponseWriter, r *http.Request, sys *system)
 	for i := range in.Instances {
 		bound(in.Instances[i].Outside)
 	}
-	if err := s.countTraffic(r.Context(), sys, s.live.put(sys.id, in, s.cfg.Now())); err != nil {
+	deltas := s.live.put(sys.id, in, s.cfg.Now())
+	// Also when what follows fails: what is shown live has changed.
+	defer s.shown.tell()
+	if err := s.countTraffic(r.Context(), sys, deltas); err != nil {
 		return err
 	}
 	s.keepLogs(r.Context(), sys, in.Logs)
-	s.showChanges()
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
