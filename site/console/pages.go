@@ -12,6 +12,8 @@ func (c *Console) allViews() []view {
 		analyzerViews(),
 		explainViews(),
 		logViews(),
+		boundaryGroupViews(),
+		recordViews(),
 	)
 }
 
@@ -23,6 +25,8 @@ func (c *Console) allActions() []action {
 		pointActions(c),
 		roleActions(c),
 		analyzerActions(),
+		boundaryGroupActions(),
+		recordActions(),
 	)
 }
 
