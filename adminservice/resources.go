@@ -382,6 +382,8 @@ type ConnectionPoint struct {
 	Status       *opencmg.ConnectionPointStatus `json:"status,omitempty"`
 	CertEnds     time.Time                      `json:"certificateEnds,omitzero"`
 	Program      string                         `json:"program,omitempty"` // version
+	// Problem is why it can not use what the site told it.
+	Problem string `json:"problem,omitempty"`
 }
 
 // A SiteRole is a management point, a software update point, the

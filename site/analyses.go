@@ -92,6 +92,20 @@ func (a *analyses) find(id string) (*adminservice.Analysis, <-chan struct{}) {
 	return &now, a.changed
 }
 
+// of returns those of a gateway that run, as they are now.
+func (a *analyses) of(gateway string) (list []adminservice.Analysis) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, j := range a.running {
+		if j.gateway.ID == gateway {
+			now := j.report
+			now.Rows = slices.Clone(now.Rows)
+			list = append(list, now)
+		}
+	}
+	return list
+}
+
 // runAnalyses does what was started until ctx ends.
 func (s *Server) runAnalyses(ctx context.Context) error {
 	var wg sync.WaitGroup
@@ -109,7 +123,10 @@ func (s *Server) runAnalyses(ctx context.Context) error {
 func (s *Server) runAnalysis(ctx context.Context, j *analysis) {
 	looking, cancel := context.WithTimeout(ctx, analysisTime)
 	defer cancel()
-	s.analyze(looking, j.gateway, j.sign, func(row adminservice.AnalysisRow) { s.analyses.add(j, row) })
+	s.analyze(looking, j.gateway, j.sign, func(row adminservice.AnalysisRow) {
+		s.analyses.add(j, row)
+		s.shown.tell()
+	})
 	// It counts as running until it can be found among those that are kept.
 	report := j.report
 	report.State, report.Ended = adminservice.AnalysisCompleted, s.cfg.Now().UTC()
@@ -123,6 +140,7 @@ func (s *Server) runAnalysis(ctx context.Context, j *analysis) {
 	defer s.analyses.mu.Unlock()
 	delete(s.analyses.running, report.ID)
 	s.analyses.wake()
+	s.shown.tell()
 }
 
 // keepAnalysis stores an analysis in the place of the oldest one.
@@ -192,7 +210,8 @@ func (s *Server) startAnalysis(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusAccepted, begun)
 }
 
-// listAnalyses is GET Gateways/{id}/analyses.
+// listAnalyses is GET Gateways/{id}/analyses: the one that runs, and those that
+// are kept, the latest first.
 func (s *Server) listAnalyses(w http.ResponseWriter, r *http.Request) error {
 	g, err := s.findGateway(r.Context(), r.PathValue("id"))
 	if err != nil {
@@ -202,9 +221,12 @@ func (s *Server) listAnalyses(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var list []adminservice.Analysis
+	list := s.analyses.of(g.ID)
 	for _, rec := range analysesOf(kept, g.ID) {
-		list = append(list, rec.Value)
+		// One that ends now is in both for a moment.
+		if !slices.ContainsFunc(list, func(a adminservice.Analysis) bool { return a.ID == rec.ID }) {
+			list = append(list, rec.Value)
+		}
 	}
 	return answerList(w, r, list)
 }

@@ -12,6 +12,9 @@ import (
 // start everything is reported again within half a minute.
 type live struct {
 	began time.Time
+	// faded is called when a system's last report has become stale, from any
+	// goroutine; may be nil.
+	faded func()
 
 	mu      sync.Mutex // guards what follows
 	systems map[string]*liveSystem
@@ -48,6 +51,7 @@ type instanceKey struct {
 type liveSystem struct {
 	at     time.Time
 	report adminservice.SiteSystemReport
+	fading *time.Timer
 }
 
 // stale is how old a report may be and still count. Reports come at least
@@ -79,7 +83,14 @@ func (d instanceDelta) endpoint(role opencmg.RoleID, name string) opencmg.Instan
 func (l *live) put(id string, r adminservice.SiteSystemReport, now time.Time) (deltas []instanceDelta) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.systems[id] = &liveSystem{now, r}
+	old := l.systems[id]
+	l.systems[id] = &liveSystem{at: now, report: r}
+	if l.faded != nil {
+		if old != nil {
+			old.fading.Stop()
+		}
+		l.systems[id].fading = time.AfterFunc(stale+time.Millisecond, l.faded)
+	}
 	for i := range r.Instances {
 		st := &r.Instances[i]
 		k := instanceKey{st.Gateway, st.Instance}
@@ -105,6 +116,9 @@ func (l *live) put(id string, r adminservice.SiteSystemReport, now time.Time) (d
 func (l *live) forget(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if s := l.systems[id]; s != nil && s.fading != nil {
+		s.fading.Stop()
+	}
 	delete(l.systems, id)
 }
 

@@ -170,6 +170,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		live: newLive(cfg.Now()), kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}},
 		questions: newQuestions(cfg.Now()), onlineWait: onlineWait, analyses: newAnalyses(), outside: newKeptOutside(),
 	}
+	s.live.faded = s.shown.tell
 	s.jwks = pki.NewJWKSCache(pki.JWKSConfig{HTTP: cfg.HTTP, Log: s.log})
 	token := newSecret()
 	var err error

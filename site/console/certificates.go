@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/opencmg/opencmg"
@@ -274,22 +273,16 @@ func addIssuer(v *Visit) (string, string, error) {
 }
 
 // certificateMakers make tokens.
-func certificateMakers() []maker {
+func certificateMakers(c *Console) []maker {
 	return []maker{
 		{pattern: "certificates/bulk-tokens", page: "certificates/bulk-tokens", node: "certificates", make: makeBulkToken},
 		{pattern: "certificates/join-tokens", page: "certificates/join-tokens", node: "certificates", make: func(v *Visit) (*once, error) {
-			return makeJoinToken(v, v.Form("kind"), v.Form("gatewayId"), "certificates/join-tokens")
+			return makeJoinToken(v, c.cfg.Now(), v.Form("kind"), v.Form("gatewayId"), "certificates/join-tokens")
 		}},
 		{pattern: "gateways/{id}/join-token", page: "gateways/{id}", node: "gateways", make: func(v *Visit) (*once, error) {
-			return makeJoinToken(v, "gateway", v.ID(), gatewayProgress(v.ID(), ""))
+			return makeJoinToken(v, c.cfg.Now(), "gateway", v.ID(), gatewayProgress(v.ID(), ""))
 		}},
 	}
-}
-
-// words are the words of a field that holds several, separated by spaces or
-// commas.
-func words(s string) []string {
-	return strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == ',' || r == '\n' || r == '\r' || r == '\t' })
 }
 
 func makeBulkToken(v *Visit) (*once, error) {
@@ -309,37 +302,6 @@ func makeBulkToken(v *Visit) (*once, error) {
 			"Install the client with the two properties that the gateway's clients need (opencmg client-properties prints them).",
 			"The token is good until " + made.Expires.UTC().Format("2006-01-02 15:04 MST") + ". Block it when it gets into wrong hands: its ID is " + made.ID + ".",
 		},
-		Command: "opencmg client install --regtoken-file regtoken.txt --state-dir client $(cat properties.txt)",
+		Commands: []onceCommand{{Text: "opencmg client install --regtoken-file regtoken.txt --state-dir client $(cat properties.txt)"}},
 	}, nil
-}
-
-// makeJoinToken makes a token by which hosts of a kind join.
-func makeJoinToken(v *Visit, kind, gateway, back string) (*once, error) {
-	f := &fromForm{v: v}
-	in := adminservice.JoinTokenRecord{Kind: kind, GatewayID: gateway, Minutes: f.number("minutes"), Uses: f.number("uses"), Sources: words(v.Form("sources"))}
-	if kind == "gateway" {
-		in.Hosts, in.HTTPSPort, in.TunnelPort = words(v.Form("hosts")), f.number("httpsPort"), f.number("tunnelPort")
-	}
-	if f.err != nil {
-		return nil, f.err
-	}
-	var made adminservice.JoinTokenRecord
-	if err := v.Do("POST", "JoinTokens", in, &made); err != nil {
-		return nil, err
-	}
-	o := &once{Title: "Join token for a " + strings.ReplaceAll(kind, "-", " "), Secret: made.Token, Back: back}
-	until := "The token is good until " + made.Expires.UTC().Format("2006-01-02 15:04 MST") + "."
-	switch kind {
-	case "gateway":
-		o.Then = []string{"On the host, put the token into the file gateway.token, which only its administrator can read.", "Write gateway.yaml: serverCertificate names the files of the certificate and its key, identityDir and stateDir are directories of its own.", until}
-		o.Command = "opencmg gateway serve --config gateway.yaml --join-token-file gateway.token"
-	default:
-		o.Then = []string{"On the server, put the token into the file join.token, which only its administrator can read.", "Join with it, then start the program, in the long run as a service.", until}
-		program, args, config := kind, "", kind+".yaml"
-		if kind == "management-point" {
-			program, args, config = "mp", " --address FULL-NAME-OF-THE-SERVER", "mp.yaml"
-		}
-		o.Command = "opencmg " + program + " join --site-token-file join.token --name NAME --dir " + kind + args + "\nopencmg " + program + " serve --config " + kind + "/" + config
-	}
-	return o, nil
 }

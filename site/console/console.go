@@ -205,6 +205,9 @@ type view struct {
 	title    string
 	template string
 	load     func(*Visit) (any, error)
+	// freshAt is the address, below Path, of the page with the same live parts,
+	// where this one has no address of its own.
+	freshAt string
 }
 
 // An action is what a form does. do returns the page to go to, with a sentence

@@ -288,14 +288,6 @@ func (g *gatewayOrOperation) gateway() string {
 	return g.Subject
 }
 
-// typedName refuses what the person did not confirm by typing its name.
-func typedName(v *Visit, name string) error {
-	if v.Form("typed") != name {
-		return opencmg.Errorf(opencmg.Invalid, "to delete it, type its name: %s", name)
-	}
-	return nil
-}
-
 func deleteGateway(v *Visit) (string, string, error) {
 	g, err := get[adminservice.Gateway](v, gatewayPath(v.ID()))
 	if err != nil {
@@ -316,19 +308,6 @@ func removeInstance(v *Visit) (string, string, error) {
 	}
 	err = v.Do("POST", gatewayPath(v.ID())+"/removeInstance", adminservice.RemoveInstance{Number: n}, nil)
 	return gatewayProgress(v.ID(), ""), "The instance was removed: connection points no longer dial it. End the program on its host.", err
-}
-
-// formNumber reads a whole number; an empty field is 0.
-func formNumber(v *Visit, name string) (int, error) {
-	s := v.Form(name)
-	if s == "" {
-		return 0, nil
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		return 0, opencmg.Errorf(opencmg.Invalid, "%s: must be a whole number, is %q", name, s)
-	}
-	return n, nil
 }
 
 // Purpose says what clients want of an endpoint, empty when that is not known.

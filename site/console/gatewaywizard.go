@@ -2,7 +2,6 @@ package console
 
 import (
 	"cmp"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -50,42 +49,6 @@ func loadGatewayWizard(v *Visit) (any, error) {
 		p.Feature = p.Feature || f.ID == adminservice.FeatureGateway && f.On
 	}
 	return p, err
-}
-
-// maxUpload bounds one file of a form, in bytes.
-const maxUpload = 2 << 20
-
-// upload reads a file of the form; nil when none was chosen.
-func upload(v *Visit, name string) ([]byte, error) {
-	f, _, err := v.Request.FormFile(name)
-	if err != nil {
-		return nil, nil // none was chosen
-	}
-	defer f.Close()
-	return readUpload(f, name)
-}
-
-func readUpload(f io.Reader, name string) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(f, maxUpload+1))
-	if err != nil {
-		return nil, opencmg.Errorf(opencmg.Invalid, "%s: the file can not be read: %v", name, err)
-	}
-	if len(b) > maxUpload {
-		return nil, opencmg.Errorf(opencmg.TooLarge, "%s: the file is larger than %d bytes", name, maxUpload)
-	}
-	return b, nil
-}
-
-// fromForm collects the first error of a form that is read field by field.
-type fromForm struct {
-	v   *Visit
-	err error
-}
-
-func (f *fromForm) number(name string) int {
-	n, err := formNumber(f.v, name)
-	f.err = cmp.Or(f.err, err)
-	return n
 }
 
 // threshold reads a threshold whose fields begin with the name.

@@ -13,11 +13,17 @@ import (
 // A once is a secret with what to do with it.
 type once struct {
 	Title, Secret string
-	// Then says what to do with it, in steps; Command is what to run there.
-	Then    []string
-	Command string
-	Back    string // page to go back to, below Path
+	// Then says what to do with it, in steps; Commands are what to run there.
+	Then     []string
+	Commands []onceCommand
+	Back     string // page to go back to, below Path
+	// Join is what the page waits for when the secret is a join token.
+	Join *joinPage
 }
+
+// A onceCommand is a command for one kind of shell, or for all with no name. It
+// may hold the secret: the page is as secret as that.
+type onceCommand struct{ Name, Text string }
 
 // A maker makes a secret.
 type maker struct {
@@ -44,7 +50,11 @@ func (c *Console) onceAnswers(makers ...[]maker) (all []rawAnswer) {
 					http.Redirect(w, v.Request, Path+m.page, http.StatusSeeOther)
 					return nil
 				}
-				return c.render(w, v, view{node: m.node, title: made.Title, template: "once"}, made, http.StatusOK)
+				shown := view{node: m.node, title: made.Title, template: "once"}
+				if made.Join != nil {
+					shown.freshAt = made.Join.address()
+				}
+				return c.render(w, v, shown, made, http.StatusOK)
 			}})
 		}
 	}

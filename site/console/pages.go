@@ -11,6 +11,13 @@ func (c *Console) allViews() []view {
 		azureServiceViews(),
 		accountViews(),
 		certificateViews(),
+		pointViews(),
+		roleViews(),
+		analyzerViews(),
+		explainViews(),
+		logViews(),
+		boundaryGroupViews(),
+		recordViews(),
 	)
 }
 
@@ -22,13 +29,19 @@ func (c *Console) allActions() []action {
 		azureServiceActions(),
 		accountActions(),
 		certificateActions(),
+		pointActions(),
+		roleActions(),
+		analyzerActions(),
+		boundaryGroupActions(),
+		recordActions(),
 	)
 }
 
 // allAnswers are what is neither.
 func (c *Console) allAnswers() []rawAnswer {
 	return slices.Concat(
-		c.onceAnswers(certificateMakers(), accountMakers()),
+		c.onceAnswers(certificateMakers(c), accountMakers(), joinMakers(c)),
 		c.checkAnswers(),
+		logAnswers(c),
 	)
 }

@@ -30,7 +30,7 @@ func readTemplates(c *Console) (*templates, error) {
 		"asset": c.assetPath, "bytes": showBytes, "number": showNumber, "percent": func(f float64) string { return fmt.Sprintf("%.0f %%", f) },
 		"when": when, "day": func(t time.Time) string { return t.UTC().Format("2006-01-02") }, "duration": showDuration, "chart": showChart,
 		"lower": strings.ToLower, "join": strings.Join, "short": short, "query": url.QueryEscape, "path": url.PathEscape,
-		"tone": tone, "word": word, "dict": dict, "add": func(a, b int) int { return a + b }, "deref": func(b *bool, unset bool) bool {
+		"tone": tone, "statustone": statusTone, "word": word, "dict": dict, "add": func(a, b int) int { return a + b }, "deref": func(b *bool, unset bool) bool {
 			if b == nil {
 				return unset
 			}
@@ -54,8 +54,9 @@ type Page struct {
 	// Data is what the view loaded; parts get a piece of it.
 	Data any
 
-	c      *Console
-	blocks *[]block // what was rendered by Live
+	c       *Console
+	blocks  *[]block // what was rendered by Live
+	freshAt string   // see view
 }
 
 // A block is a part of a page that is kept fresh.
@@ -132,7 +133,7 @@ func (p *Page) ProblemText() *problem {
 // render writes a page, or the parts of one into the stream that asks.
 func (c *Console) render(w http.ResponseWriter, v *Visit, of view, data any, status int) error {
 	var blocks []block
-	p := &Page{Visit: v, Title: of.title, Console: c.cfg, Data: data, c: c, blocks: &blocks}
+	p := &Page{Visit: v, Title: of.title, Console: c.cfg, Data: data, c: c, blocks: &blocks, freshAt: of.freshAt}
 	if v.live != nil {
 		if _, err := p.part(of.template, data); err != nil {
 			return err
@@ -160,7 +161,15 @@ func (c *Console) render(w http.ResponseWriter, v *Visit, of view, data any, sta
 }
 
 // HasLive reports whether the page has parts that are kept fresh.
-func (p *Page) HasLive() bool { return len(*p.blocks) > 0 && !p.Posted() }
+func (p *Page) HasLive() bool { return len(*p.blocks) > 0 && (!p.Posted() || p.freshAt != "") }
+
+// FreshAt is the address that keeps the page's parts fresh; empty is its own.
+func (p *Page) FreshAt() string {
+	if p.freshAt == "" {
+		return ""
+	}
+	return Path + p.freshAt
+}
 
 // A problem is an error for people.
 type problem struct {

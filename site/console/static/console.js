@@ -66,7 +66,7 @@
   }
   function listen() {
     if (!document.body.hasAttribute('data-live-page')) return;
-    const page = location.pathname + location.search;
+    const page = document.body.dataset.livePage || location.pathname + location.search;
     let source, lost;
     function open() {
       source = new EventSource('/console/live?page=' + encodeURIComponent(page));
