@@ -11,6 +11,7 @@ func (c *Console) allViews() []view {
 		azureServiceViews(),
 		accountViews(),
 		certificateViews(),
+		dashboardViews(),
 	)
 }
 
