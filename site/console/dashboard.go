@@ -269,6 +269,8 @@ func egressUsage(e *adminservice.DashboardEgress, now time.Time) usage {
 		u.Tone, u.Words = "warn", sentence("at this rate "+warning+" is reached on "+date(e.WarningAt)+", and "+critical+" on "+date(e.CriticalAt))
 	case !e.WarningAt.IsZero():
 		u.Tone, u.Words = "warn", sentence("at this rate "+warning+" is reached on "+date(e.WarningAt))
+	case e.GB == 0:
+		u.Words = "Nothing was sent."
 	default:
 		u.Words = sentence("at this rate 14 days come to " + showGB(e.ForecastGB) + ", below " + warning)
 	}
