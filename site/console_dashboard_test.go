@@ -113,7 +113,7 @@ func TestConsoleDashboard(t *testing.T) {
 	}
 	page = v.see("dashboard?minutes=15")
 	text := textOfPage(t, page)
-	pageSays(t, text, "1,234 requests in this time 20 of them failed", "Refused requests 4 in this time 4 of them just now", "Online clients 9 5 on the internet 4 on the intranet",
+	pageSays(t, text, "1,234 requests in this time", "Failed requests 20 in this time 20 of them just now", "Refused requests 4 in this time 4 of them just now", "Online clients 9 5 on the internet 4 on the intranet",
 		"5 by Entra 4 by certificate", "Held clients 7", "Latency, 95 of 100 answers 7.8 ms p50 6.0 ms, p99 8.0 ms 30 answers in five minutes", "Connection points 1 of 1",
 		"At this rate 14 days come to", "the token has expired 3 Clients get a new one by themselves", "something new 1", "token-expired",
 		"CCM_Client 1,200 20 2.0 kB 3.0 MB", "BGB 34 0 100 B 200 B", "Explain one request")

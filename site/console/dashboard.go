@@ -136,11 +136,10 @@ func dashboardTiles(d *adminservice.Dashboard) []tile {
 	if d.Recent.Seconds > 0 {
 		rate.Value = showRate(float64(d.Recent.Requests) / float64(d.Recent.Seconds))
 	}
-	if failed > 0 {
-		rate.Notes = append(rate.Notes, showNumber(failed)+" of them failed")
-	}
+	failure := tile{Label: "Failed requests", Value: showNumber(failed), Notes: []string{span}, Href: "#totals"}
 	if d.Recent.Failed > 0 {
-		rate.Tone = "warn"
+		failure.Tone = "warn"
+		failure.Notes = append(failure.Notes, showNumber(d.Recent.Failed)+" of them just now")
 	}
 	refusal := tile{Label: "Refused requests", Value: showNumber(refused), Notes: []string{span}, Href: "#refusals"}
 	if d.Recent.Refused > 0 {
@@ -148,6 +147,9 @@ func dashboardTiles(d *adminservice.Dashboard) []tile {
 		refusal.Notes = append(refusal.Notes, showNumber(d.Recent.Refused)+" of them just now")
 	}
 	online := tile{Label: "Online clients", Value: showNumber(d.Online.Now), Href: "#online-places"}
+	if d.Gateway != "" {
+		online.Label = "Online clients of the site"
+	}
 	for _, g := range d.Online.Places {
 		online.Notes = append(online.Notes, showNumber(g.Now)+" on the "+g.Name)
 	}
@@ -178,7 +180,7 @@ func dashboardTiles(d *adminservice.Dashboard) []tile {
 		alerts.Tone, alerts.Notes = "warn", []string{"all are warnings"}
 	}
 	return []tile{
-		rate, refusal, latency, online, auths,
+		rate, latency, refusal, failure, online, auths,
 		{Label: "Held clients", Value: showNumber(d.Held.Now), Notes: []string{"wait for notification at the gateway"}, Href: "#held"},
 		upTile("Instances", d.Instances, "gateways"), upTile("Connection points", d.ConnectionPoints, "connection-points"),
 		alerts, egressTile(d), storageTile(d),
@@ -310,6 +312,9 @@ func newBar(used, warning, critical, forecast, threshold float64) *bar {
 	at := func(gb float64) int { return int(math.Round(gb / whole * 1000)) }
 	b := &bar{Used: at(used), Warning: at(warning), Critical: at(critical), Forecast: at(forecast)}
 	b.Label = fmt.Sprintf("%s of %s used; warning at %s, critical at %s", showGB(used), showGB(threshold), showGB(warning), showGB(critical))
+	if forecast > 0 {
+		b.Label += ", forecast at " + showGB(forecast)
+	}
 	return b
 }
 

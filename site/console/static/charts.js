@@ -35,6 +35,7 @@
 
   // Times as they are everywhere in the console: year-month-day, 24 hours.
   const day = '\n{MM}-{DD}', year = '\n{YYYY}';
+  const timeText = uPlot.fmtDate('{YYYY}-{MM}-{DD} {HH}:{mm}');
   const timeMarks = [
     [31536000, '{YYYY}', null, null, null, null, null, null, 1],
     [2419200, '{MMM}', year, null, null, null, null, null, 1],
@@ -86,13 +87,13 @@
     if (old) old.chart.destroy();
     plot.textContent = '';
     const state = { text, shape, width, dark: dark(), now: c };
-    const series = [{ label: 'Time', value: '{YYYY}-{MM}-{DD} {HH}:{mm}' }];
+    const series = [{ label: 'Time', value: (u, t) => t == null ? '' : timeText(new Date(t * 1000)) }];
     c.series.forEach((s, i) => {
       const stroke = colour(palette[i % palette.length]);
       series.push({
         label: s.label, stroke, width: 1.5, fill: c.stacked ? faded(stroke) : undefined, points: { show: false, filter: alone, size: 6, fill: stroke },
         // Not the sum that is drawn. It is asked for before a chart is complete.
-        value: (u, v, si, di) => inUnit(c.unit, di == null || !state.now.series[si - 1] ? null : state.now.series[si - 1].values[di]),
+        value: (u, v, si, di) => di == null || !state.now.series[si - 1] ? '' : inUnit(c.unit, state.now.series[si - 1].values[di]),
       });
     });
     for (const m of c.marks || []) {
