@@ -33,7 +33,7 @@ func (r *rig) fillClients(n int) {
 
 // clientQueries are what a page of clients is asked for: a page far behind, a
 // search, and filters.
-var clientQueries = []string{"skip=50000", "search=pc0777", "search=nothing", "auth=entra", "auth=pki&search=7700.example", "approval=pending", "sort=lastSeen&search=pc07"}
+var clientQueries = []string{"skip=50000", "search=pc0777", "search=nothing", "auth=entra", "auth=pki&search=7700.example", "approval=pending", "order=lastSeen&search=pc07"}
 
 var nodePattern = regexp.MustCompile(`<li><a href="/console/([^"]*)"`)
 

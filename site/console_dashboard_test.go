@@ -14,6 +14,7 @@ import (
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
+	"github.com/opencmg/opencmg/internal/browsertest"
 	"github.com/opencmg/opencmg/sitedb"
 )
 
@@ -188,4 +189,53 @@ func TestConsoleDashboardEgress(t *testing.T) {
 	threshold.CriticalPct, threshold.Enabled = 30, false
 	set()
 	pageSays(t, textOfPage(t, v.see("dashboard")), "The critical level of 6.0 GB is passed. No alerts are wanted.")
+}
+
+// TestDashboardInBrowser: charts get new numbers in place, under the pointer of
+// the reader.
+func TestDashboardInBrowser(t *testing.T) {
+	r := newRig(t)
+	point := r.join("cp1", r.selfHosted().ID)
+	started := r.now()
+	// All that is counted belongs to one minute, which just began.
+	r.wait(started.Truncate(time.Minute).Add(time.Minute + time.Second).Sub(started))
+	status := opencmg.InstanceStatus{Gateway: "granitefalls", Started: started, Time: r.now(), Endpoints: []opencmg.InstanceTraffic{{Role: "1", Endpoint: "CCM_Client", Requests: 1200, ResponseBytes: 5000}, {Role: "1", Endpoint: "BGB", Requests: 34}}}
+	point.says(status)
+	p := r.browser()
+	p.Go("https://127.0.0.1/console/sign-in?next=/console/dashboard%3Fminutes=15")
+	p.Fill("#token", string(r.c.Token))
+	p.Follow("form[action$='/token'] button")
+	p.Go("https://127.0.0.1/console/dashboard?minutes=15")
+	p.WaitFor("#requests figure[data-drawn]")
+	// The pointer rests at the right edge, on the last minute.
+	browsertest.Eval[bool](p, `() => {
+		const over = document.querySelector('#requests .u-over'), box = over.getBoundingClientRect();
+		document.querySelector('#requests canvas').kept = true;
+		over.dispatchEvent(new MouseEvent('mouseenter', { clientX: box.right - 2, clientY: box.top + 20 }));
+		over.dispatchEvent(new MouseEvent('mousemove', { clientX: box.right - 2, clientY: box.top + 20 }));
+		return true;
+	}`)
+	value := "#requests .u-series:nth-child(2) .u-value"
+	p.WaitText(value, "1,200")
+	status.Time = r.now().Add(time.Millisecond)
+	status.Endpoints = []opencmg.InstanceTraffic{{Role: "1", Endpoint: "CCM_Client", Requests: 1500, ResponseBytes: 5000}, {Role: "1", Endpoint: "BGB", Requests: 34}}
+	point.says(status)
+	p.WaitText(value, "1,500")
+	if !browsertest.Eval[bool](p, `() => document.querySelector('#requests canvas').kept === true`) {
+		t.Error("the chart was drawn anew for other numbers")
+	}
+	// Another series makes it another chart.
+	status.Time = status.Time.Add(time.Millisecond)
+	status.Endpoints = append(status.Endpoints, opencmg.InstanceTraffic{Role: "1", Endpoint: "CCM_STS", Requests: 1})
+	point.says(status)
+	p.WaitText("#requests .u-legend", "CCM_STS")
+	if f := p.Axe(); len(f) > 0 {
+		t.Errorf("axe: %v", f)
+	}
+	for _, width := range []int{360, 1920} {
+		p.SetSize(width, 900)
+		if o := p.Overflow(); len(o) > 0 {
+			t.Errorf("%d: %q", width, o)
+		}
+	}
 }
