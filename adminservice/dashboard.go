@@ -30,6 +30,8 @@ type Dashboard struct {
 	// Gateway is the ID of the only one that this is about; empty: all.
 	Gateway string      `json:"gateway,omitempty"`
 	Times   []time.Time `json:"times"` // when the intervals begin
+	// Recent is what was counted lately, whatever the span.
+	Recent DashboardRecent `json:"recent"`
 	// Endpoints are those with the most requests, the most first, and at last
 	// the others together.
 	Endpoints []DashboardEndpoint `json:"endpoints"`
@@ -49,6 +51,16 @@ type Dashboard struct {
 	Alerts           DashboardAlerts `json:"alerts"`
 	ConnectionPoints DashboardUp     `json:"connectionPoints"`
 	Instances        DashboardUp     `json:"instances"`
+}
+
+// A DashboardRecent is what was counted in the last whole minute and in the one
+// that is not over.
+type DashboardRecent struct {
+	// Seconds are how long that is, 60 to 120.
+	Seconds  int   `json:"seconds"`
+	Requests int64 `json:"requests"` // that roles got
+	Failed   int64 `json:"failed"`
+	Refused  int64 `json:"refused"`
 }
 
 // A DashboardEndpoint is the traffic of one endpoint.

@@ -87,7 +87,7 @@ func (s *Server) getDashboard(w http.ResponseWriter, r *http.Request) error {
 	p.out.From, p.out.To, p.out.StepSeconds = p.from, p.now, int(p.step/time.Second)
 	// Each fills in what no other touches, and the database reads side by side.
 	var g errgroup.Group
-	for _, part := range []func() error{p.traffic, p.latency, p.refusals, p.gauges, p.thresholds, p.expiry, p.alerts, p.up} {
+	for _, part := range []func() error{p.traffic, p.recent, p.latency, p.refusals, p.gauges, p.thresholds, p.expiry, p.alerts, p.up} {
 		g.Go(part)
 	}
 	if err := g.Wait(); err != nil {
@@ -153,6 +153,26 @@ func (p *panel) traffic() error {
 		e.Total.ResponseBytes += t.ResponseBytes
 	}
 	return nil
+}
+
+// recent counts from the beginning of the minute before this one.
+func (p *panel) recent() error {
+	q := sitedb.CountQuery{Gateway: p.out.Gateway, From: p.now.Truncate(time.Minute).Add(-time.Minute), To: p.now.Add(time.Second)}
+	r := &p.out.Recent
+	r.Seconds = int(p.now.Sub(q.From) / time.Second)
+	traffic, err := p.s.db.TrafficSeries(p.ctx, q)
+	if err != nil {
+		return err
+	}
+	for _, t := range traffic {
+		r.Requests += t.Requests
+		r.Failed += t.Failed
+	}
+	refused, err := p.s.db.RefusalSeries(p.ctx, q)
+	for _, t := range refused {
+		r.Refused += t.Requests
+	}
+	return err
 }
 
 // byTotal lists names, those with the most first.

@@ -18,6 +18,7 @@ func (c *Console) allViews() []view {
 		logViews(),
 		boundaryGroupViews(),
 		recordViews(),
+		dashboardViews(),
 	)
 }
 

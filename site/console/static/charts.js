@@ -1,5 +1,6 @@
-// Charts: draws every <figure class="chart" data-chart="JSON"> with uPlot, and
-// draws it again when its numbers, its width or the colour scheme changed.
+// Charts: draws every <figure class="chart" data-chart="JSON"> with uPlot. Other
+// numbers and another width change a chart in place; it is drawn anew only when
+// it has other series, or the colour scheme changed.
 'use strict';
 
 (() => {
@@ -13,7 +14,7 @@
     probe.style.color = css;
     return getComputedStyle(probe).color;
   }
-  const faded = (rgb) => rgb.replace('rgb(', 'rgba(').replace(')', ', 0.25)');
+  const faded = (rgb) => rgb.replace('rgb(', 'rgba(').replace(')', ', 0.45)');
 
   const units = {
     bytes(v) {
@@ -32,43 +33,85 @@
   }
   const inUnit = (unit, v) => v == null ? '–' : (units[unit] || trim)(v);
 
-  const drawn = new WeakMap();
-  function draw(figure) {
-    const text = figure.dataset.chart;
-    const plot = figure.querySelector('.plot');
-    const old = drawn.get(figure);
-    const width = plot.clientWidth;
-    if (!width || old && old.text === text && old.width === width && old.dark === dark()) return;
-    const c = JSON.parse(text);
-    if (old) old.chart.destroy();
-    plot.textContent = '';
+  // Times as they are everywhere in the console: year-month-day, 24 hours.
+  const day = '\n{MM}-{DD}', year = '\n{YYYY}';
+  const timeText = uPlot.fmtDate('{YYYY}-{MM}-{DD} {HH}:{mm}');
+  const timeMarks = [
+    [31536000, '{YYYY}', null, null, null, null, null, null, 1],
+    [2419200, '{MMM}', year, null, null, null, null, null, 1],
+    [86400, '{MM}-{DD}', year, null, null, null, null, null, 1],
+    [60, '{HH}:{mm}', day, null, day, null, null, null, 1],
+    [1, '{HH}:{mm}:{ss}', day, null, day, null, null, null, 1],
+  ];
+
+  // What uPlot draws: series on top of each other are sums.
+  function dataOf(c) {
     const values = c.series.map((s) => s.values.slice());
     if (c.stacked) {
       for (let s = values.length - 2; s >= 0; s--) values[s] = values[s].map((v, i) => (v || 0) + (values[s + 1][i] || 0));
     }
-    const data = [c.times, ...values];
-    const series = [{}];
+    return [c.times, ...values, ...(c.marks || []).map((m) => c.times.map(() => m.value))];
+  }
+  // All of a chart but its numbers: while it stays, the chart is kept and gets
+  // others, and the reader's hover stays where it is.
+  const shapeOf = (c) => JSON.stringify([c.unit, c.stacked, c.series.map((s) => s.label), c.marks]);
+  // A value between two gaps is no line: it gets a point.
+  function alone(u, si) {
+    const v = u.data[si];
+    const list = [];
+    for (let i = 0; i < v.length; i++) {
+      if (v[i] != null && v[i - 1] == null && v[i + 1] == null) list.push(i);
+    }
+    return list;
+  }
+
+  const drawn = new WeakMap(); // by the element that the chart is in
+  function draw(figure) {
+    const text = figure.dataset.chart;
+    const plot = figure.querySelector('.plot');
+    const old = drawn.get(plot);
+    const width = plot.clientWidth;
+    if (!width || old && old.text === text && old.width === width && old.dark === dark()) return;
+    const c = JSON.parse(text);
+    const shape = shapeOf(c);
+    if (old && old.shape === shape && old.dark === dark()) {
+      old.now = c;
+      if (old.width !== width) old.chart.setSize({ width, height: heightOf(width) });
+      if (old.text !== text) old.chart.setData(dataOf(c));
+      Object.assign(old, { text, width });
+      const { left, top } = old.chart.cursor;
+      if (left >= 0) old.chart.setCursor({ left, top });
+      figure.dataset.drawn = 'yes';
+      return;
+    }
+    if (old) old.chart.destroy();
+    plot.textContent = '';
+    const state = { text, shape, width, dark: dark(), now: c };
+    const series = [{ label: 'Time', value: (u, t) => t == null ? '' : timeText(new Date(t * 1000)) }];
     c.series.forEach((s, i) => {
       const stroke = colour(palette[i % palette.length]);
       series.push({
-        label: s.label, stroke, width: 1.5, fill: c.stacked ? faded(stroke) : undefined, points: { show: c.times.length < 3 },
-        value: (u, v, si, di) => inUnit(c.unit, di == null ? null : s.values[di]),
+        label: s.label, stroke, width: 1.5, fill: c.stacked ? faded(stroke) : undefined, points: { show: false, filter: alone, size: 6, fill: stroke },
+        // Not the sum that is drawn. It is asked for before a chart is complete.
+        value: (u, v, si, di) => di == null || !state.now.series[si - 1] ? '' : inUnit(c.unit, state.now.series[si - 1].values[di]),
       });
     });
     for (const m of c.marks || []) {
-      data.push(c.times.map(() => m.value));
       series.push({ label: m.label, stroke: colour(`var(--${m.tone})`), dash: [6, 4], width: 1.5, points: { show: false }, value: () => inUnit(c.unit, m.value) });
     }
     const axis = { stroke: colour('var(--dim)'), grid: { stroke: colour('var(--line)'), width: 0.5 }, ticks: { stroke: colour('var(--line)'), width: 0.5 } };
-    const chart = new uPlot({
-      width, height: Math.max(160, Math.min(260, Math.round(width * 0.45))), series,
-      axes: [axis, { ...axis, size: 64, values: (u, at) => at.map((v) => inUnit(c.unit, v)) }],
+    // Each series is filled down to the next one only, or colours would mix.
+    const bands = c.stacked ? c.series.slice(1).map((s, i) => ({ series: [i + 1, i + 2] })) : [];
+    state.chart = new uPlot({
+      width, height: heightOf(width), series, bands,
+      axes: [{ ...axis, values: timeMarks }, { ...axis, size: 64, values: (u, at) => at.map((v) => inUnit(c.unit, v)) }],
       scales: { y: { range: (u, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
       cursor: { drag: { x: false, y: false } },
-    }, data, plot);
-    drawn.set(figure, { chart, text, width, dark: dark() });
+    }, dataOf(c), plot);
+    drawn.set(plot, state);
     figure.dataset.drawn = 'yes';
   }
+  const heightOf = (width) => Math.max(160, Math.min(260, Math.round(width * 0.45)));
   const scheme = matchMedia('(prefers-color-scheme: dark)');
   const dark = () => scheme.matches;
   window.drawCharts = (from) => {
