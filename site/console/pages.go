@@ -7,6 +7,9 @@ func (c *Console) allViews() []view {
 	return slices.Concat(
 		checklistViews(),
 		gatewayViews(),
+		clientViews(),
+		clientOperationViews(),
+		siteTokenViews(),
 	)
 }
 
@@ -15,10 +18,15 @@ func (c *Console) allActions() []action {
 	return slices.Concat(
 		checklistActions(),
 		gatewayActions(),
+		clientActions(),
+		clientOperationActions(),
+		siteTokenActions(),
 	)
 }
 
 // allAnswers are what is neither.
 func (c *Console) allAnswers() []rawAnswer {
-	return nil
+	return slices.Concat(
+		clientAnswers(),
+	)
 }
