@@ -137,6 +137,7 @@ const (
 type ClientNotification struct {
 	ID          int64            `json:"id"` // push ID
 	ClientID    opencmg.ClientID `json:"clientId"`
+	ClientName  string           `json:"clientName,omitempty"` // empty when the client is gone
 	OperationID int64            `json:"operationId,omitempty"`
 	Task        string           `json:"task"` // its name, or the number of its type
 	State       string           `json:"state"`

@@ -212,9 +212,19 @@ func (s *Server) listOperationNotifications(w http.ResponseWriter, r *http.Reque
 	if err != nil {
 		return err
 	}
+	var ids []opencmg.ClientID
+	for _, n := range found {
+		ids = append(ids, n.ClientID)
+	}
+	names, err := s.db.ClientNames(r.Context(), ids)
+	if err != nil {
+		return err
+	}
 	var list []adminservice.ClientNotification
 	for _, n := range found {
-		list = append(list, s.clientNotification(n))
+		shown := s.clientNotification(n)
+		shown.ClientName = names[n.ClientID]
+		list = append(list, shown)
 	}
 	objects, err := toMaps(list)
 	if err != nil {

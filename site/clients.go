@@ -184,7 +184,9 @@ func (s *Server) answerClient(w http.ResponseWriter, r *http.Request, id opencmg
 		return err
 	}
 	for _, n := range notifications {
-		out.Notifications = append(out.Notifications, s.clientNotification(n))
+		shown := s.clientNotification(n)
+		shown.ClientName = c.NetBIOSName
+		out.Notifications = append(out.Notifications, shown)
 	}
 	tokens, _, err := s.db.SiteTokens(ctx, sitedb.TokenFilter{ClientID: id}, 0, shownTokens)
 	if err != nil {

@@ -66,14 +66,16 @@ func (db *DB) SiteTokens(ctx context.Context, f TokenFilter, offset, limit int) 
 	for _, t := range tokens {
 		ids = append(ids, t.ClientID)
 	}
-	names, err := db.clientNames(ctx, ids)
+	names, err := db.ClientNames(ctx, ids)
 	for _, t := range tokens {
 		list = append(list, SiteToken{t, names[t.ClientID]})
 	}
 	return list, more, wrap(err, what)
 }
 
-func (db *DB) clientNames(ctx context.Context, ids []opencmg.ClientID) (map[opencmg.ClientID]string, error) {
+// ClientNames returns the NetBIOS names of those of the clients that are
+// registered.
+func (db *DB) ClientNames(ctx context.Context, ids []opencmg.ClientID) (map[opencmg.ClientID]string, error) {
 	var w where
 	db.amongIDs(&w, "id IN", ids)
 	rows, err := db.query(ctx, "SELECT id, netbios_name FROM clients"+w.sql(), w.args...)

@@ -19,6 +19,9 @@ func (c *Console) allViews() []view {
 		boundaryGroupViews(),
 		recordViews(),
 		dashboardViews(),
+		clientViews(),
+		clientOperationViews(),
+		siteTokenViews(),
 	)
 }
 
@@ -35,6 +38,9 @@ func (c *Console) allActions() []action {
 		analyzerActions(),
 		boundaryGroupActions(),
 		recordActions(),
+		clientActions(),
+		clientOperationActions(),
+		siteTokenActions(),
 	)
 }
 
@@ -44,5 +50,6 @@ func (c *Console) allAnswers() []rawAnswer {
 		c.onceAnswers(certificateMakers(c), accountMakers(), joinMakers(c)),
 		c.checkAnswers(),
 		logAnswers(c),
+		clientAnswers(),
 	)
 }
