@@ -83,3 +83,10 @@ func (s *Server) CompleteEntra(ctx context.Context, pending string, query url.Va
 
 // Changes is what a listener of the console hears.
 func Changes(s *Server, ctx context.Context) <-chan struct{} { return s.changes(ctx) }
+
+// Waits reports whether a system waits at the site for documents.
+func Waits(s *Server, id string) bool {
+	s.live.mu.Lock()
+	defer s.live.mu.Unlock()
+	return s.live.waiting[id] > 0
+}

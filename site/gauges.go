@@ -80,7 +80,7 @@ func (l *live) online(now time.Time) []opencmg.OnlineClients {
 	defer l.mu.Unlock()
 	sums := map[opencmg.OnlineClients]int64{}
 	for _, s := range l.systems {
-		if now.Sub(s.at) > stale {
+		if !s.counts(now) {
 			continue
 		}
 		for _, o := range s.report.Online {
@@ -108,7 +108,7 @@ func (l *live) fresh(gateway string, now time.Time) []*opencmg.InstanceStatus {
 	defer l.mu.Unlock()
 	there := map[int]bool{}
 	for _, s := range l.systems {
-		if now.Sub(s.at) > stale {
+		if !s.counts(now) {
 			continue
 		}
 		for i := range s.report.Instances {
@@ -133,7 +133,7 @@ func (l *live) tunnels(now time.Time) map[instanceKey]int {
 	defer l.mu.Unlock()
 	counts := map[instanceKey]int{}
 	for _, s := range l.systems {
-		if now.Sub(s.at) > stale || s.report.ConnectionPoint == nil {
+		if !s.counts(now) || s.report.ConnectionPoint == nil {
 			continue
 		}
 		for _, t := range s.report.ConnectionPoint.Tunnels {

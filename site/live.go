@@ -18,6 +18,7 @@ type live struct {
 
 	mu      sync.Mutex // guards what follows
 	systems map[string]*liveSystem
+	waiting map[string]int // requests of systems that wait for documents
 	// instances by gateway and number.
 	instances map[instanceKey]*opencmg.InstanceStatus
 	rates     map[instanceKey]instanceRate // between their last two reports
@@ -52,14 +53,24 @@ type liveSystem struct {
 	at     time.Time
 	report adminservice.SiteSystemReport
 	fading *time.Timer
+	// gone says that the system hung up and did not come back: its host or its
+	// process is down, or the way to the site is.
+	gone bool
 }
+
+// counts reports whether what the system said last is still taken for true.
+func (s *liveSystem) counts(now time.Time) bool { return !s.gone && now.Sub(s.at) <= stale }
+
+// hungUp is how long a system that hung up while it waited for documents may take
+// to come back: one that lost a connection does so at once.
+const hungUp = 500 * time.Millisecond
 
 // stale is how old a report may be and still count. Reports come at least
 // every 30 seconds.
 const stale = 75 * time.Second
 
 func newLive(now time.Time) *live {
-	return &live{began: now, systems: map[string]*liveSystem{}, instances: map[instanceKey]*opencmg.InstanceStatus{}, rates: map[instanceKey]instanceRate{}}
+	return &live{began: now, systems: map[string]*liveSystem{}, waiting: map[string]int{}, instances: map[instanceKey]*opencmg.InstanceStatus{}, rates: map[instanceKey]instanceRate{}}
 }
 
 // An instanceDelta is what an instance said, and what it had said before; nil
@@ -122,6 +133,55 @@ func (l *live) forget(id string) {
 	delete(l.systems, id)
 }
 
+// wait notes that a system waits at the site. ended is to be called when it does
+// no longer; left says that it was the system that ended it.
+func (l *live) wait(id string) (ended func(left bool)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting[id]++; l.waiting[id] == 1 {
+		l.told()
+	}
+	if s := l.systems[id]; s != nil {
+		s.gone = false
+	}
+	return func(left bool) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.waiting[id]--; l.waiting[id] > 0 {
+			return
+		}
+		delete(l.waiting, id)
+		if !left {
+			return
+		}
+		last := l.systems[id]
+		time.AfterFunc(hungUp, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			// A report that came meanwhile is a new liveSystem.
+			if s := l.systems[id]; s != nil && s == last && l.waiting[id] == 0 && !s.gone {
+				s.gone = true
+				l.told()
+			}
+		})
+	}
+}
+
+// told calls faded. l.mu is held.
+func (l *live) told() {
+	if l.faded != nil {
+		l.faded()
+	}
+}
+
+// hears reports whether the last report of a system still counts.
+func (l *live) hears(id string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.systems[id]
+	return s != nil && s.counts(now)
+}
+
 // system returns the last report of a system, nil when there is none, and when
 // it came.
 func (l *live) system(id string) (*adminservice.SiteSystemReport, time.Time) {
@@ -139,7 +199,7 @@ func (l *live) instance(gateway string, n int, now time.Time) (status *opencmg.I
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.systems {
-		if now.Sub(s.at) > stale || s.report.ConnectionPoint == nil {
+		if !s.counts(now) || s.report.ConnectionPoint == nil {
 			continue
 		}
 		for _, t := range s.report.ConnectionPoint.Tunnels {
@@ -165,7 +225,7 @@ func (l *live) served(gateway string, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.systems {
-		if now.Sub(s.at) > stale || s.report.ConnectionPoint == nil {
+		if !s.counts(now) || s.report.ConnectionPoint == nil {
 			continue
 		}
 		for _, t := range s.report.ConnectionPoint.Tunnels {

@@ -216,8 +216,7 @@ func (s *Server) keepsLogs(ctx context.Context, sys *system) (bool, error) {
 		if p.Value.GatewayID != sys.gatewayID {
 			continue
 		}
-		_, at := s.live.system(p.ID)
-		fresh := !at.IsZero() && now.Sub(at) <= stale
+		fresh := s.live.hears(p.ID, now)
 		if best == "" || fresh && !bestFresh || fresh == bestFresh && p.ID < best {
 			best, bestFresh = p.ID, fresh
 		}

@@ -28,7 +28,7 @@ func (s *Server) managementPoints(ctx context.Context) (ids []string, names map[
 	}
 	names = map[string]string{}
 	for _, r := range roles {
-		if _, last := s.live.system(r.ID); r.Value.Own && s.cfg.Now().Sub(last) <= stale {
+		if r.Value.Own && s.live.hears(r.ID, s.cfg.Now()) {
 			ids, names[r.ID] = append(ids, r.ID), r.Name
 		}
 	}

@@ -23,7 +23,7 @@ func (s *Server) point(r *record[pointRecord]) adminservice.ConnectionPoint {
 		return p
 	}
 	p.LastReport, p.Status, p.CertEnds, p.Program, p.Problem = at.UTC(), report.ConnectionPoint, report.CertificateEnds, report.Version, report.Problem
-	if s.cfg.Now().Sub(at) <= stale && p.Status != nil {
+	if s.live.hears(r.ID, s.cfg.Now()) && p.Status != nil {
 		for _, t := range p.Status.Tunnels {
 			p.Connected = p.Connected || t.Connected
 		}

@@ -228,6 +228,8 @@ func (s *Server) getDocuments(w http.ResponseWriter, r *http.Request, sys *syste
 		return err
 	}
 	defer cancel()
+	ended := s.live.wait(sys.id)
+	defer func() { ended(r.Context().Err() != nil) }()
 	changes := s.db.Watch(ctx)
 	for {
 		docs, tag, err := s.documents(r.Context(), sys)
