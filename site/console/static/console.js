@@ -301,7 +301,10 @@
   });
 
   const menu = $('nav details.menu');
-  if (menu && matchMedia('(max-width: 900px)').matches) menu.open = false;
+  const narrow = matchMedia('(max-width: 900px)');
+  const fold = () => { if (menu) menu.open = !narrow.matches; };
+  fold();
+  narrow.addEventListener('change', fold);
   for (const f of all('form')) conditions(f);
   for (const f of all('form[data-wizard]')) leadThrough(f);
   for (const f of all('form[data-check]')) watchForm(f);
