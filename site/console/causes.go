@@ -1,10 +1,6 @@
 package console
 
-import (
-	"strings"
-
-	"github.com/opencmg/opencmg/pki"
-)
+import "strings"
 
 // A cause is why a gateway refused a request, in words for people. The codes
 // are those that gateways count by and that logs have.
@@ -13,7 +9,8 @@ type cause struct {
 	Do    string // what to do about it; empty: nothing
 }
 
-// causes has the codes of package gateway and of [pki.Refusal].
+// causes has the codes of package gateway, and those of refused certificates and
+// tokens of package pki.
 var causes = map[string]cause{
 	"ambiguous-credentials":    {"more than one token in a request", "Look at what the client sends: a request carries one token."},
 	"bad-answer":               {"the role gave an answer that can not be understood", "Look at the role's own log."},
@@ -41,38 +38,38 @@ var causes = map[string]cause{
 	"tunnel-lost":              {"the tunnel was lost before the role answered", "Clients repeat it. If it goes on, look at the connection points and their line."},
 	"verification-unavailable": {"the credentials could not be checked", "A revocation list or the keys of Entra can not be had: run the connection analyzer."},
 
-	pki.RefusedNoCertificate:     {"no certificate was presented", "Clients without a certificate need a join to Entra, or a token."},
-	pki.RefusedChainTooLong:      {"the chain of the certificate is too long", ""},
-	pki.RefusedBlocked:           {"the certificate is blocked", "Unblock it in Certificates and tokens if the client may come back."},
-	pki.RefusedExpired:           {"the certificate has expired", "Renew it, or the one above it; look whether the clients enrol by themselves."},
-	pki.RefusedNotYetValid:       {"the certificate is not valid yet", "Look at the clock of the client and of the authority."},
-	pki.RefusedUsage:             {"the certificate is not for client authentication", "Issue one with that usage."},
-	pki.RefusedUntrusted:         {"no trusted root is above the certificate", "If the authority is yours, add its root in Certificates and tokens."},
-	pki.RefusedTrustList:         {"the root of the certificate is not on the trust list", "If the authority is yours, add its root in Certificates and tokens."},
-	pki.RefusedRevoked:           {"the certificate is revoked", "The client needs a new one."},
-	pki.RefusedRevocationUnknown: {"whether the certificate is revoked can not be known", "Its revocation list must be reachable from the gateway: see the gateway's instances."},
-	pki.RefusedChain:             {"the chain of the certificate breaks a rule of one above it", "Look at name constraints and path lengths of the authority."},
+	"certificate-missing":            {"no certificate was presented", "Clients without a certificate need a join to Entra, or a token."},
+	"certificate-chain-too-long":     {"the chain of the certificate is too long", ""},
+	"certificate-blocked":            {"the certificate is blocked", "Unblock it in Certificates and tokens if the client may come back."},
+	"certificate-expired":            {"the certificate has expired", "Renew it, or the one above it; look whether the clients enrol by themselves."},
+	"certificate-not-yet-valid":      {"the certificate is not valid yet", "Look at the clock of the client and of the authority."},
+	"certificate-usage":              {"the certificate is not for client authentication", "Issue one with that usage."},
+	"certificate-untrusted":          {"no trusted root is above the certificate", "If the authority is yours, add its root in Certificates and tokens."},
+	"certificate-trust-list":         {"the root of the certificate is not on the trust list", "If the authority is yours, add its root in Certificates and tokens."},
+	"certificate-revoked":            {"the certificate is revoked", "The client needs a new one."},
+	"certificate-revocation-unknown": {"whether the certificate is revoked can not be known", "Its revocation list must be reachable from the gateway: see the gateway's instances."},
+	"certificate-chain":              {"the chain of the certificate breaks a rule of one above it", "Look at name constraints and path lengths of the authority."},
 
-	pki.RefusedTokenMissing:        {"no token was presented", "Clients need a token, or a certificate at another endpoint."},
-	pki.RefusedTokenTooLarge:       {"the token is too large", "A user in very many groups may have one: look at the app registration."},
-	pki.RefusedTokenMalformed:      {"what was presented is no token", "Often a scanner."},
-	pki.RefusedTokenAlgorithm:      {"the token is signed in a way that is not accepted", ""},
-	pki.RefusedTokenCritical:       {"the token demands what the gateway does not know", ""},
-	pki.RefusedTokenIssuer:         {"the token is from nobody that the site knows", "Of a tenant of yours? Add it in Azure Services."},
-	pki.RefusedTokenTenantDisabled: {"authentication is disabled for the tenant", "Enable it in Azure Services if its clients may come."},
-	pki.RefusedTokenTenant:         {"the token names another tenant than that of its issuer", ""},
-	pki.RefusedTokenSigner:         {"the token is signed with a key that is not known", "Keys of Entra are renewed now and then, and read again; if it goes on, run the connection analyzer."},
-	pki.RefusedTokenSignature:      {"the signature of the token is wrong", "Somebody made it up, or it was damaged on the way."},
-	pki.RefusedTokenAudience:       {"the token is for another application", "Look at the client's settings: it must ask for a token of the site's server application."},
-	pki.RefusedTokenExpired:        {"the token has expired", "Clients get a new one by themselves. If it goes on, look at the client's clock."},
-	pki.RefusedTokenNotYetValid:    {"the token is not valid yet", "Look at the client's clock."},
-	pki.RefusedTokenCategory:       {"a token of the site of an unknown kind", ""},
-	pki.RefusedTokenSubject:        {"the token names neither a device nor a user", ""},
-	pki.RefusedTokenBlocked:        {"the token is blocked", "Unblock it in Certificates and tokens if the client may come back."},
-	pki.RefusedTokenUnbound:        {"the token is bound to no key", ""},
-	pki.RefusedTokenNoProof:        {"the key that the token is bound to was not shown", "A proxy that opens TLS on the way takes it away."},
-	pki.RefusedTokenWrongProof:     {"the token is bound to another key", "Somebody copied it, or the client got a new certificate: it registers again by itself."},
-	pki.RefusedTokenKeysUnknown:    {"the keys of Entra can not be had", "The gateway must reach login.microsoftonline.com: run the connection analyzer."},
+	"token-missing":          {"no token was presented", "Clients need a token, or a certificate at another endpoint."},
+	"token-too-large":        {"the token is too large", "A user in very many groups may have one: look at the app registration."},
+	"token-malformed":        {"what was presented is no token", "Often a scanner."},
+	"token-algorithm":        {"the token is signed in a way that is not accepted", ""},
+	"token-critical-header":  {"the token demands what the gateway does not know", ""},
+	"token-issuer":           {"the token is from nobody that the site knows", "Of a tenant of yours? Add it in Azure Services."},
+	"token-tenant-disabled":  {"authentication is disabled for the tenant", "Enable it in Azure Services if its clients may come."},
+	"token-tenant":           {"the token names another tenant than that of its issuer", ""},
+	"token-signer":           {"the token is signed with a key that is not known", "Keys of Entra are renewed now and then, and read again; if it goes on, run the connection analyzer."},
+	"token-signature":        {"the signature of the token is wrong", "Somebody made it up, or it was damaged on the way."},
+	"token-audience":         {"the token is for another application", "Look at the client's settings: it must ask for a token of the site's server application."},
+	"token-expired":          {"the token has expired", "Clients get a new one by themselves. If it goes on, look at the client's clock."},
+	"token-not-yet-valid":    {"the token is not valid yet", "Look at the client's clock."},
+	"token-category":         {"a token of the site of an unknown kind", ""},
+	"token-subject":          {"the token names neither a device nor a user", ""},
+	"token-blocked":          {"the token is blocked", "Unblock it in Certificates and tokens if the client may come back."},
+	"token-unbound":          {"the token is bound to no key", ""},
+	"token-no-proof":         {"the key that the token is bound to was not shown", "A proxy that opens TLS on the way takes it away."},
+	"token-wrong-proof":      {"the token is bound to another key", "Somebody copied it, or the client got a new certificate: it registers again by itself."},
+	"token-keys-unavailable": {"the keys of Entra can not be had", "The gateway must reach login.microsoftonline.com: run the connection analyzer."},
 }
 
 // causeOf finds the words of a code, and makes some of one that is not known.
