@@ -61,6 +61,11 @@ type clientView struct {
 
 func loadClient(v *Visit) (any, error) {
 	c, err := get[adminservice.ClientDetails](v, clientResource(v))
+	for _, n := range c.Notifications {
+		if n.State == adminservice.NotificationWaiting || n.State == adminservice.NotificationDelivered {
+			v.soon()
+		}
+	}
 	return clientView{ClientDetails: c, Tasks: clientTasks}, err
 }
 

@@ -51,7 +51,13 @@ func some[T any](v *Visit, address, collection string) (p somePage[T], err error
 }
 
 func loadClientOperations(v *Visit) (any, error) {
-	return some[adminservice.ClientOperation](v, "client-operations", "ClientOperations")
+	p, err := some[adminservice.ClientOperation](v, "client-operations", "ClientOperations")
+	for _, op := range p.List {
+		if op.State == adminservice.ClientOperationActive {
+			v.soon()
+		}
+	}
+	return p, err
 }
 
 type clientOperationPage struct {
@@ -66,6 +72,9 @@ func loadClientOperation(v *Visit) (any, error) {
 	op, err := get[adminservice.ClientOperation](v, operationResource(v))
 	if err != nil {
 		return nil, err
+	}
+	if op.State == adminservice.ClientOperationActive {
+		v.soon()
 	}
 	n, err := some[adminservice.ClientNotification](v, operationAddress(op.ID), operationResource(v)+"/notifications")
 	return clientOperationPage{op, n}, err

@@ -81,7 +81,7 @@ type clientTask struct {
 }
 
 var clientTasks = []clientTask{
-	{"machine-policy", "Request policy", "ask for their policy"},
+	{"machine-policy", "Request policy", "fetch their policy"},
 	{"hardware-inventory", "Collect inventory", "send their hardware inventory"},
 	{"discovery", "Send discovery data", "send their discovery data"},
 	{"test", "Test notification", "answer, and do nothing else"},

@@ -28,6 +28,8 @@ const (
 	// what depends on the clock alone changes, too. Its comment line tells a
 	// dead connection from a quiet one.
 	atLeast = 15 * time.Second
+	// soon is atLeast for a page that waits for clients.
+	soon = time.Second
 	// restFactor bounds what one page costs: for each rendering the stream rests
 	// this many times as long.
 	restFactor = 4
@@ -38,6 +40,7 @@ type stream struct {
 	session *Session
 	blocks  []block // of the last rendering
 	err     error   // why there are none
+	soon    bool    // the page shows what changes without being told; see Visit.soon
 }
 
 type streamKey struct{}
@@ -45,6 +48,15 @@ type streamKey struct{}
 func streamOf(ctx context.Context) *stream {
 	s, _ := ctx.Value(streamKey{}).(*stream)
 	return s
+}
+
+// soon says that the page shows what clients are about to do. The database does
+// not tell of that, because they may be many: the page is rendered every second
+// for as long as it says so.
+func (v *Visit) soon() {
+	if v.live != nil {
+		v.live.soon = true
+	}
 }
 
 // discard is where the rendering of a stream would write a page.
@@ -114,7 +126,11 @@ func (c *Console) serveLive(w http.ResponseWriter, v *Visit) error {
 			return nil // the browser went away
 		}
 		rest := max(settle, restFactor*c.cfg.Now().Sub(began))
-		timer.Reset(atLeast)
+		again := atLeast
+		if s.soon {
+			again = max(soon, rest)
+		}
+		timer.Reset(again)
 		select {
 		case <-ctx.Done():
 			return nil
