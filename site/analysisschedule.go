@@ -25,6 +25,9 @@ const (
 	analysisEvery      = 60
 	leastAnalysisEvery = 5
 	mostAnalysisEvery  = 7 * 24 * 60
+	// settingUp is what an administrator has to complete a new gateway, with
+	// connection points and roles, before the first analysis.
+	settingUp = 30 * time.Minute
 )
 
 // A scheduleRecord is how often a gateway is analyzed, by its ID, and what came of
@@ -39,7 +42,7 @@ type scheduleRecord struct {
 }
 
 func newSchedule(gateway string, now time.Time) *record[scheduleRecord] {
-	return &record[scheduleRecord]{ID: gateway, Name: gateway, Value: scheduleRecord{Minutes: analysisEvery, Next: nextAnalysis(gateway, analysisEvery, now)}}
+	return &record[scheduleRecord]{ID: gateway, Name: gateway, Value: scheduleRecord{Minutes: analysisEvery, Next: nextAnalysis(gateway, analysisEvery, now.Add(settingUp))}}
 }
 
 // nextAnalysis is the first time after now at which a gateway is due. Each has its

@@ -83,3 +83,6 @@ func (s *Server) CompleteEntra(ctx context.Context, pending string, query url.Va
 
 // Changes is what a listener of the console hears.
 func Changes(s *Server, ctx context.Context) <-chan struct{} { return s.changes(ctx) }
+
+// PublishedVersion is that of the latest configuration of a gateway.
+func (s *Server) PublishedVersion(gateway string) uint64 { return s.publisher.version(gateway) }
