@@ -52,7 +52,7 @@ type Analysis struct {
 	GatewayID string `json:"gatewayId"`
 	Gateway   string `json:"gateway"` // its name
 	SignIn    string `json:"signIn"`
-	// Account asked for it; empty for the site itself.
+	// Account asked for it; empty for the schedule.
 	Account string    `json:"account,omitempty"`
 	Started time.Time `json:"started"`
 	Ended   time.Time `json:"ended,omitzero"`
@@ -61,6 +61,26 @@ type Analysis struct {
 	// Failed is the number of rows that failed.
 	Failed int           `json:"failed"`
 	Rows   []AnalysisRow `json:"rows"`
+}
+
+// An AnalysisSchedule is how often the site analyzes a gateway by itself, with a
+// token of its own.
+type AnalysisSchedule struct {
+	// Minutes between two analyses, from 5 to 10080, 60 unless it was changed; 0
+	// when the schedule is off.
+	Minutes int `json:"minutes"`
+	// Last is when the schedule last began one, and Next when it will; Next is
+	// absent when the schedule is off or the gateway is not ready. One that was
+	// missed is done as soon as the site and the gateway are ready for it.
+	Last time.Time `json:"last,omitzero"`
+	Next time.Time `json:"next,omitzero"`
+}
+
+// An AnalysisScheduleChange sets how often the site analyzes a gateway.
+type AnalysisScheduleChange struct {
+	// Minutes between two analyses, from 5 to 10080, or 0 to turn the schedule
+	// off, which closes its alert.
+	Minutes *int `json:"minutes"`
 }
 
 // An AnalysisRow is one thing that the connection analyzer looked at, in the

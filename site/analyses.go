@@ -18,8 +18,9 @@ import (
 // kept. What is looked at is in analyze.go.
 
 const (
-	// maxAnalyses bounds the analyses that run at the same time, and
-	// keptAnalyses those that are kept of each gateway.
+	// maxAnalyses bounds the analyses that run at the same time, of which the
+	// schedule leaves one to those who ask, and keptAnalyses those that are kept
+	// of each gateway: as many that somebody asked for as by the schedule.
 	maxAnalyses  = 4
 	keptAnalyses = 20
 	analysisTime = 3 * time.Minute
@@ -59,7 +60,11 @@ func (a *analyses) begin(j *analysis) error {
 			return opencmg.Errorf(opencmg.Conflict, "gateway %s is being analyzed already: follow Analyses/%s", j.gateway.Name, id)
 		}
 	}
-	if len(a.running) >= maxAnalyses {
+	room := maxAnalyses
+	if j.report.Account == "" {
+		room--
+	}
+	if len(a.running) >= room {
 		return opencmg.Errorf(opencmg.Unavailable, "%d gateways are being analyzed already: try again when they are done", maxAnalyses)
 	}
 	a.running[j.report.ID] = j
@@ -131,40 +136,62 @@ func (s *Server) runAnalysis(ctx context.Context, j *analysis) {
 	report := j.report
 	report.State, report.Ended = adminservice.AnalysisCompleted, s.cfg.Now().UTC()
 	if ctx.Err() == nil {
-		if err := s.keepAnalysis(ctx, &report); err != nil {
+		alert, change, err := s.keepAnalysis(ctx, &report)
+		if err != nil {
 			s.log.Error("an analysis is not kept", "component", componentManager, "gateway", report.Gateway, "err", err)
+		}
+		if change == sitedb.AlertNew || change == sitedb.AlertChanged {
+			// What sends alerts on may be slow.
+			defer func() { s.report(ctx, s.tell(ctx, alert)) }()
 		}
 		s.log.Info("gateway analyzed", "component", componentManager, "gateway", report.Gateway, "sign_in", report.SignIn, "rows", len(report.Rows), "failed", report.Failed)
 	}
-	s.analyses.mu.Lock()
-	defer s.analyses.mu.Unlock()
-	delete(s.analyses.running, report.ID)
-	s.analyses.wake()
+	s.analyses.end(report.ID)
 	s.shown.tell()
 }
 
-// keepAnalysis stores an analysis in the place of the oldest one.
-func (s *Server) keepAnalysis(ctx context.Context, a *adminservice.Analysis) error {
-	return s.db.Change(ctx, "keep analysis", func(tx *sitedb.Tx) error {
+// end takes an analysis out.
+func (a *analyses) end(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.running, id)
+	a.wake()
+}
+
+// keepAnalysis stores an analysis in the place of the oldest one of its sort, and
+// raises or closes the alert of its gateway.
+func (s *Server) keepAnalysis(ctx context.Context, a *adminservice.Analysis) (alert sitedb.Alert, change sitedb.AlertChange, err error) {
+	err = s.db.Change(ctx, "keep analysis", func(tx *sitedb.Tx) error {
 		if _, err := get[gatewayRecord](tx, kindGateway, a.GatewayID); err != nil {
 			return err // it was deleted meanwhile
 		}
-		if err := forgetAnalyses(tx, a.GatewayID, keptAnalyses-1); err != nil {
+		rec := &record[adminservice.Analysis]{ID: a.ID, Name: a.ID, Value: *a}
+		if err := rec.put(tx, kindAnalysis); err != nil {
 			return err
 		}
-		rec := &record[adminservice.Analysis]{ID: a.ID, Name: a.ID, Value: *a}
-		return rec.put(tx, kindAnalysis)
+		if err := forgetAnalyses(tx, a.GatewayID, keptAnalyses); err != nil {
+			return err
+		}
+		alert, change, err = s.judge(tx, a)
+		return err
 	})
+	if err == nil {
+		s.metrics.analyzed(a.Gateway, &scheduleRecord{Ended: a.Ended, Failed: a.Failed})
+	}
+	return alert, change, err
 }
 
-// forgetAnalyses deletes those of a gateway but the latest ones.
+// forgetAnalyses deletes those of a gateway but the latest ones that somebody
+// asked for, and the latest ones by the schedule.
 func forgetAnalyses(tx *sitedb.Tx, gateway string, keep int) error {
 	list, err := all[adminservice.Analysis](tx, kindAnalysis)
 	if err != nil {
 		return err
 	}
-	for i, rec := range analysesOf(list, gateway) {
-		if i < keep {
+	seen := map[bool]int{} // by whether somebody asked
+	for _, rec := range analysesOf(list, gateway) {
+		asked := rec.Value.Account != ""
+		if seen[asked]++; seen[asked] <= keep {
 			continue
 		}
 		if err := tx.Delete(kindAnalysis, rec.ID, 0); err != nil {
@@ -194,20 +221,27 @@ func (s *Server) startAnalysis(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	in.SignIn = cmp.Or(in.SignIn, adminservice.AnalyzeToken)
-	sign, err := s.newAnalysisSignIn(&in)
+	begun, err := s.beginAnalysis(g, &in, callerOf(r.Context()).account)
 	if err != nil {
-		return err
-	}
-	j := &analysis{gateway: g, sign: sign, report: adminservice.Analysis{
-		ID: newGUID(), GatewayID: g.ID, Gateway: g.Value.Prefix, SignIn: in.SignIn, Account: callerOf(r.Context()).account,
-		Started: s.cfg.Now().UTC(), State: adminservice.AnalysisRunning, Rows: []adminservice.AnalysisRow{},
-	}}
-	begun := j.report
-	if err := s.analyses.begin(j); err != nil {
 		return err
 	}
 	w.Header().Set("Location", adminservice.BasePath+"Analyses/"+begun.ID)
 	return answer(w, http.StatusAccepted, begun)
+}
+
+// beginAnalysis begins an analysis that an account asked for; the empty account is
+// the schedule.
+func (s *Server) beginAnalysis(g *record[gatewayRecord], in *adminservice.NewAnalysis, account string) (adminservice.Analysis, error) {
+	sign, err := s.newAnalysisSignIn(in)
+	if err != nil {
+		return adminservice.Analysis{}, err
+	}
+	j := &analysis{gateway: g, sign: sign, report: adminservice.Analysis{
+		ID: newGUID(), GatewayID: g.ID, Gateway: g.Value.Prefix, SignIn: in.SignIn, Account: account,
+		Started: s.cfg.Now().UTC(), State: adminservice.AnalysisRunning, Rows: []adminservice.AnalysisRow{},
+	}}
+	begun := j.report
+	return begun, s.analyses.begin(j)
 }
 
 // listAnalyses is GET Gateways/{id}/analyses: the one that runs, and those that

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
@@ -184,6 +185,23 @@ func TestConsoleAnalyzesAndExplains(t *testing.T) {
 	v.until(events, "analysis", `data-run-state="completed"`)
 	v.see("analyzer", "nobody is there", `data-row="summary"`, "Earlier analyses", "Copy as text")
 
+	v.see("analyzer", "granitefalls on a schedule", "every 60 minutes", `name="minutes" type="number" min="5" max="10080" required value="60"`)
+	if status, page := v.post("analyzer/schedule", url.Values{"gateway": {g.ID}, "minutes": {"4"}}); status != http.StatusBadRequest || !strings.Contains(page, `value="4"`) {
+		t.Errorf("every four minutes: %d\n%s", status, page)
+	}
+	events = v.watch("analyzer")
+	if _, page := v.post("analyzer/schedule", url.Values{"gateway": {g.ID}, "minutes": {"15"}}); !strings.Contains(page, "every 15 minutes") {
+		t.Errorf("every fifteen minutes:\n%s", page)
+	}
+	v.until(events, "analysis-schedule", "every 15 minutes")
+	r.wait(time.Hour)
+	r.look("analyses")
+	v.until(events, "analysis", "by the schedule")
+	v.see("analyzer", "the schedule</td>")
+	if _, page := v.post("analyzer/schedule", url.Values{"gateway": {g.ID}, "off": {"off"}}); !strings.Contains(page, "Turn on") || strings.Contains(page, "Turn off") {
+		t.Errorf("off:\n%s", page)
+	}
+
 	v.see("explain?id=unknown-id-1", "Nobody knows the request unknown-id-1")
 	if status, page := v.get("explain?id=x"); status != http.StatusOK || !strings.Contains(page, "is not a correlation ID") || !strings.Contains(page, `value="x"`) {
 		t.Errorf("no correlation ID: %d\n%s", status, page)
@@ -248,7 +266,7 @@ func TestConsoleWatchRefusesAnalysts(t *testing.T) {
 		"connection-points/new": {"gateway": {g.ID}}, "connection-points/" + cp.id + "/link": {"gateway": {""}}, "connection-points/" + cp.id + "/delete": {"typed": {"cp1"}},
 		"roles/join": nil, "roles/new": {"kind": {"management-point"}, "name": {"mp2"}, "internal": {"https://mp2.corp.example"}}, "roles/" + role.ID: {"name": {"mp3"}, "internal": {"https://mp3.corp.example"}},
 		"roles/" + role.ID + "/allow": nil, "roles/" + role.ID + "/refuse": nil, "roles/" + role.ID + "/delete": {"typed": {"mp1"}},
-		"analyzer": {"gateway": {g.ID}, "signIn": {"token"}}, "boundary-groups/new": {"name": {"x"}}, "boundary-groups/16777217": {"default": {"on"}}, "client-settings": {"policyMinutes": {"1"}}, "alerts/1/acknowledge": nil,
+		"analyzer": {"gateway": {g.ID}, "signIn": {"token"}}, "analyzer/schedule": {"gateway": {g.ID}, "off": {"off"}}, "boundary-groups/new": {"name": {"x"}}, "boundary-groups/16777217": {"default": {"on"}}, "client-settings": {"policyMinutes": {"1"}}, "alerts/1/acknowledge": nil,
 	} {
 		if status, page := v.post(path, form); status != http.StatusForbidden {
 			t.Errorf("%s: %d\n%s", path, status, page)

@@ -28,6 +28,7 @@ func (s *Server) allDuties() []*duty {
 		{name: "certificates", every: s.cfg.Watch, do: s.renewCertificates},
 		{name: "identities", every: 6 * time.Hour, do: s.renewIdentities},
 		{name: "discovery", every: s.cfg.Watch, do: s.discoverDue},
+		{name: "analyses", every: s.cfg.Watch, do: s.analyzeDue},
 		{name: "storage", every: time.Hour, do: s.tendStorage},
 	}
 }

@@ -90,3 +90,6 @@ func Waits(s *Server, id string) bool {
 	defer s.live.mu.Unlock()
 	return s.live.waiting[id] > 0
 }
+
+// PublishedVersion is that of the latest configuration of a gateway.
+func (s *Server) PublishedVersion(gateway string) uint64 { return s.publisher.version(gateway) }

@@ -314,12 +314,12 @@ func endGateway(tx *sitedb.Tx, r *run, f failure, now time.Time) error {
 				return err
 			}
 		}
-		for _, kind := range []string{alertTraffic, alertStorage, alertRenewal} {
+		for _, kind := range []string{alertTraffic, alertStorage, alertRenewal, alertAnalysis} {
 			if _, err := tx.CloseAlert(kind, kindGateway, g.ID); err != nil {
 				return err
 			}
 		}
-		if err := forgetAnalyses(tx, g.ID, 0); err != nil {
+		if err := errors.Join(forgetAnalyses(tx, g.ID, 0), forgetSchedule(tx, g.ID)); err != nil {
 			return err
 		}
 		return tx.Delete(kindGateway, g.ID, 0)

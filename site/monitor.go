@@ -23,10 +23,11 @@ const (
 
 // Kinds of alerts.
 const (
-	alertTraffic = "traffic"
-	alertStorage = "storage"
-	alertExpiry  = "expiry"
-	alertRenewal = "certificate-renewal"
+	alertTraffic  = "traffic"
+	alertStorage  = "storage"
+	alertExpiry   = "expiry"
+	alertRenewal  = "certificate-renewal"
+	alertAnalysis = "analysis"
 )
 
 func (s *Server) report(ctx context.Context, err error) {

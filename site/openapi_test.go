@@ -44,7 +44,7 @@ var (
 		adminservice.SiteRole{}, adminservice.SiteRoleChange{}, adminservice.CmdletCall{},
 		adminservice.ClientSettingsChange{}, adminservice.BoundaryGroup{}, adminservice.BoundaryGroupChange{},
 		adminservice.ChecklistRequest{}, adminservice.FeatureChange{},
-		adminservice.NewAnalysis{},
+		adminservice.NewAnalysis{}, adminservice.AnalysisScheduleChange{},
 		adminservice.BlockClient{}, adminservice.NotifyClient{}, adminservice.NotifyClients{},
 	}
 	pageTypes = []any{
@@ -61,7 +61,7 @@ var (
 	otherTypes = []any{
 		adminservice.Site{}, adminservice.Dashboard{}, adminservice.CertificateReport{}, adminservice.ProblemError{},
 		adminservice.CmdletLine{},
-		adminservice.Explanation{},
+		adminservice.Explanation{}, adminservice.AnalysisSchedule{},
 		adminservice.ClientDetails{}, adminservice.Inventory{},
 	}
 )

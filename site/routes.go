@@ -96,6 +96,8 @@ func (s *Server) routeTable() []route {
 		{"POST", "Gateways/{id}/retry", infrastructure, s.retryGateway},
 		{"POST", "Gateways/{id}/analyze", operations, s.startAnalysis},
 		{"GET", "Gateways/{id}/analyses", anybody, s.listAnalyses},
+		{"GET", "Gateways/{id}/analysisSchedule", anybody, s.getAnalysisSchedule},
+		{"PUT", "Gateways/{id}/analysisSchedule", operations, s.putAnalysisSchedule},
 		{"GET", "Analyses/{id}", anybody, s.getAnalysis},
 		{"DELETE", "Gateways/{id}", infrastructure, s.deleteGateway},
 

@@ -14,25 +14,26 @@ import (
 
 // Kinds of the site's objects in the database.
 const (
-	kindAccount        = "account"
-	kindTenant         = "tenant"
-	kindApplication    = "application"
-	kindAzureService   = "azure-service"
-	kindGateway        = "gateway"
-	kindPoint          = "connection-point"
-	kindRole           = "role"
-	kindTrusted        = "trusted-certificate"
-	kindTokenIssuer    = "token-issuer"
-	kindBlocked        = "blocked-certificate"
-	kindJoinToken      = "join-token"
-	kindClientSettings = "client-settings"
-	kindBoundaryGroup  = "boundary-group"
-	kindPublished      = "published"    // by gateway: signed published configuration
-	kindDiscovery      = "discovery"    // by Azure service and kind: where it goes on
-	kindAnalysis       = "analysis"     // of a gateway by the connection analyzer
-	kindMappings       = "url-mappings" // by connection point: signed
-	kindFeature        = "feature"
-	kindSession        = "session" // of the console
+	kindAccount          = "account"
+	kindTenant           = "tenant"
+	kindApplication      = "application"
+	kindAzureService     = "azure-service"
+	kindGateway          = "gateway"
+	kindPoint            = "connection-point"
+	kindRole             = "role"
+	kindTrusted          = "trusted-certificate"
+	kindTokenIssuer      = "token-issuer"
+	kindBlocked          = "blocked-certificate"
+	kindJoinToken        = "join-token"
+	kindClientSettings   = "client-settings"
+	kindBoundaryGroup    = "boundary-group"
+	kindPublished        = "published"         // by gateway: signed published configuration
+	kindDiscovery        = "discovery"         // by Azure service and kind: where it goes on
+	kindAnalysis         = "analysis"          // of a gateway by the connection analyzer
+	kindAnalysisSchedule = "analysis-schedule" // by gateway: when it is analyzed
+	kindMappings         = "url-mappings"      // by connection point: signed
+	kindFeature          = "feature"
+	kindSession          = "session" // of the console
 )
 
 // A record is one object of the site, decoded. Its version is what the

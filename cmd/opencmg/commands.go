@@ -83,7 +83,7 @@ func commandGroups() []commandGroup {
 			{words: "client-device approve", args: "CLIENT", summary: "approve a client that waits", run: admin(admincli.ClientDeviceApprove)},
 			{words: "client-device block", args: "CLIENT [--reason TEXT]", summary: "refuse a client everywhere", run: admin(admincli.ClientDeviceBlock)},
 			{words: "client-device readmit", args: "CLIENT", summary: "accept a blocked client again", run: admin(admincli.ClientDeviceReadmit)},
-			{words: "analyze", args: "GATEWAY [--sign-in token|client-certificate|entra-user]", summary: "look at everything between a client and the roles behind a gateway", run: admin(admincli.Analyze)},
+			{words: "analyze", args: "GATEWAY [--sign-in token|client-certificate|entra-user] [--every MINUTES|off]", summary: "look at everything between a client and the roles behind a gateway", run: admin(admincli.Analyze)},
 			{words: "explain", args: "CORRELATION-ID", summary: "show the path of one request of the last day, with the verdict of every hop", run: admin(admincli.Explain)},
 			{words: "logs", args: "[NAME] [--follow]", summary: "list the site's log files, or show one", run: admin(admincli.Logs)},
 			{words: "diag", args: "[--to FILE] [--since 24h]", summary: "write one archive with state, versions, redacted configuration, logs and probe results", run: admin(admincli.Diag)},

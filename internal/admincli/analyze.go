@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
@@ -17,7 +18,7 @@ import (
 // Analyze runs the connection analyzer of the site. It fails when a row did.
 func Analyze(ctx context.Context, e *Env, args []string) error {
 	var c asking
-	var certFile, keyFile, tokenFile string
+	var certFile, keyFile, tokenFile, every string
 	var in adminservice.NewAnalysis
 	fs := e.newFlags("analyze GATEWAY [flags]", "Look at everything between a client and the roles behind a gateway: its state,\nname, certificate, configuration, sign-in, tunnels and roles, for each instance.\nThe exit code is 0 when all is good and 1 when a check failed.")
 	c.register(fs, outputTable, outputJSON)
@@ -25,9 +26,13 @@ func Analyze(ctx context.Context, e *Env, args []string) error {
 	fs.StringVar(&certFile, "client-cert-file", "", "`file` with the client certificate and its chain, for --sign-in client-certificate")
 	fs.StringVar(&keyFile, "client-key-file", "", "`file` with its key")
 	fs.StringVar(&tokenFile, "entra-token-file", "", "`file` with a user's access token for the site's server application, for --sign-in entra-user")
+	fs.StringVar(&every, "every", "", "analyze nothing now, but let the site do it every so many `minutes`, 5 to 10080, or off")
 	rest, err := c.parse(e, fs, args, 1, 1)
 	if err != nil {
 		return err
+	}
+	if every != "" {
+		return scheduleAnalyses(ctx, e, &c, rest[0], every)
 	}
 	switch in.SignIn {
 	case adminservice.AnalyzeToken:
@@ -83,6 +88,32 @@ func Analyze(ctx context.Context, e *Env, args []string) error {
 	}
 	if err == nil && a.Failed > 0 {
 		return ErrReported
+	}
+	return err
+}
+
+// scheduleAnalyses sets how often the site analyzes a gateway by itself.
+func scheduleAnalyses(ctx context.Context, e *Env, c *asking, gateway, every string) error {
+	minutes, err := strconv.Atoi(every)
+	if every == "off" {
+		minutes, err = 0, nil
+	} else if err != nil || minutes == 0 {
+		return usagef("analyze: --every %s: must be a number of minutes, or off", every)
+	}
+	client, err := c.client(e)
+	if err != nil {
+		return err
+	}
+	var s adminservice.AnalysisSchedule
+	if err := client.Do(ctx, http.MethodPut, "Gateways/"+url.PathEscape(gateway)+"/analysisSchedule", adminservice.AnalysisScheduleChange{Minutes: &minutes}, &s); err != nil {
+		return err
+	}
+	if c.way == outputJSON {
+		return printJSON(e.Stdout, s)
+	}
+	_, err = fmt.Fprintf(e.Stdout, "every %d minutes, next %s\n", s.Minutes, s.Next.Format(time.RFC3339))
+	if s.Minutes == 0 {
+		_, err = fmt.Fprintln(e.Stdout, "off")
 	}
 	return err
 }

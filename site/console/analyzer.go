@@ -2,7 +2,9 @@ package console
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -40,7 +42,20 @@ func analyzerActions() []action {
 			return "", "", err
 		}
 		return "analyzer?gateway=" + begun.GatewayID + "&run=" + begun.ID, "", nil
-	}}}
+	}}, {pattern: "analyzer/schedule", page: "analyzer", do: scheduleAnalyses}}
+}
+
+// scheduleAnalyses sets how often the site analyzes a gateway, or turns it off.
+func scheduleAnalyses(v *Visit) (next, said string, err error) {
+	minutes, said := 0, "The site analyzes the gateway only when somebody asks."
+	if v.Form("off") == "" {
+		if minutes, err = strconv.Atoi(v.Form("minutes")); err != nil || minutes == 0 {
+			return "", "", invalid("minutes: must be a number from 5 to 10080")
+		}
+		said = fmt.Sprintf("The site analyzes the gateway every %d minutes.", minutes)
+	}
+	gateway := v.Form("gateway")
+	return "analyzer?gateway=" + url.QueryEscape(gateway), said, v.Do("PUT", "Gateways/"+url.PathEscape(gateway)+"/analysisSchedule", adminservice.AnalysisScheduleChange{Minutes: &minutes}, nil)
 }
 
 // pemOf reads a file of the form that must be there.
@@ -56,6 +71,8 @@ func pemOf(v *Visit, name string) (string, error) {
 type analyzerPage struct {
 	Gateways []adminservice.Gateway
 	Gateway  string // ID of the chosen one
+	Name     string // of the chosen one
+	Schedule adminservice.AnalysisSchedule
 	Run      *analysisShown
 	History  []adminservice.Analysis
 }
@@ -105,6 +122,14 @@ func loadAnalyzer(v *Visit) (any, error) {
 	}
 	if p.Gateway == "" {
 		return p, nil
+	}
+	for _, g := range p.Gateways {
+		if g.ID == p.Gateway {
+			p.Name = g.Name
+		}
+	}
+	if p.Schedule, err = get[adminservice.AnalysisSchedule](v, "Gateways/"+p.Gateway+"/analysisSchedule"); err != nil {
+		return nil, err
 	}
 	if p.History, err = list[adminservice.Analysis](v, "Gateways/"+p.Gateway+"/analyses"); err != nil {
 		return nil, err
