@@ -39,14 +39,14 @@ func consolePages(t *testing.T, info labInfo) {
 	p.Go(info.Console.URL + "analyzer")
 	p.Follow(`form[action="/console/analyzer"] button.primary`)
 	p.WaitFor(`#analysis [data-row="summary"]`)
-	p.Click(`a[href*="/console/explain?id="]`)
-	p.WaitFor("main .path, main ol")
+	p.Follow(`#analysis li:nth-last-child(2) a[href*="/console/explain?id="]`)
+	p.WaitText("main", "Everybody who was asked")
 	if *screenshots != "" {
 		p.Screenshot(filepath.Join(*screenshots, "explain-path.png"), 1280, 0, false)
 		p.SetSize(1280, 800)
 	}
 	var op adminservice.ClientOperation
-	if err := administer(t, info).Do(t.Context(), "POST", "Notifications", adminservice.NotifyClients{Task: "discovery"}, &op); err != nil {
+	if err := administer(t, info).Do(t.Context(), "POST", "Notifications", adminservice.NotifyClients{Task: "discovery", Where: &adminservice.ClientChoice{}}, &op); err != nil {
 		t.Fatal(err)
 	}
 	kinds := lookAtPages(t, info, p, *screenshots)

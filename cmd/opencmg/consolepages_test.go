@@ -71,10 +71,13 @@ func lookAtPages(t *testing.T, info labInfo, p *browsertest.Page, pictures strin
 		if n := len(p.Texts("h1")); n != 1 {
 			t.Errorf("%s has %d headings of the first level", path, n)
 		}
-		for _, width := range []int{1920, 360} {
+		for _, width := range []int{1920, 1190, 950, 720, 360} {
 			p.SetSize(width, 900)
 			for _, o := range p.Overflow() {
 				t.Errorf("%s at %d px: %s", path, width, o)
+			}
+			if width != 1920 && width != 360 {
+				continue
 			}
 			for _, dark := range []bool{false, true} {
 				p.SetDark(dark)

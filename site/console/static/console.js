@@ -21,9 +21,11 @@
       const date = new Date(t.dateTime);
       if (isNaN(date)) continue;
       const local = date.toLocaleString('sv-SE'); // year-month-day, 24 hours
-      const text = t.hasAttribute('data-exact') ? local : `${local} (${ago(date)})`;
+      // Lists are narrow: what was lately, or will be soon, needs no date there.
+      const near = Math.abs(date - Date.now()) < 86400e3 && t.closest('table.list');
+      const text = t.hasAttribute('data-exact') ? local : near ? ago(date) : `${local} (${ago(date)})`;
       if (t.textContent !== text) t.textContent = text;
-      t.title = date.toISOString();
+      t.title = local;
     }
   }
 
@@ -301,7 +303,7 @@
   });
 
   const menu = $('nav details.menu');
-  const narrow = matchMedia('(max-width: 900px)');
+  const narrow = matchMedia('(max-width: 1180px)');
   const fold = () => { if (menu) menu.open = !narrow.matches; };
   fold();
   narrow.addEventListener('change', fold);
