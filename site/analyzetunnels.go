@@ -28,7 +28,7 @@ func (a *analyzer) tunnels(ctx context.Context, first *visit) {
 	if id == "" {
 		id = web.NewCorrelationID()
 	}
-	e, hops, err := a.s.explain(ctx, id, explainWait, nil)
+	e, hops, err := a.s.explain(ctx, id, a.s.explainWait, nil)
 	for _, p := range points {
 		silent := "the site asks its systems too much now"
 		if err == nil {

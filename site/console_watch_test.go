@@ -174,6 +174,7 @@ func TestConsoleAnalyzesAndExplains(t *testing.T) {
 			c.GatewayTransport = &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("nobody is there") }}
 		}
 	})
+	r.s.WaitForRecords(50 * time.Millisecond) // nobody answers
 	v := r.console(r.c.Token)
 	v.see("analyzer", "no gateway to analyze")
 	g := r.selfHosted()

@@ -185,7 +185,7 @@ func (s *Server) getExplanation(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Retry-After", "1")
 		return opencmg.Errorf(opencmg.Unavailable, "too many requests are being explained: the site asks all of its systems each time; try again in a second")
 	}
-	e, _, err := s.explain(r.Context(), id, explainWait, nil)
+	e, _, err := s.explain(r.Context(), id, s.explainWait, nil)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,10 @@ func (s *Server) Look(ctx context.Context, name string) error {
 // online.
 func (s *Server) WaitForOnline(d time.Duration) { s.onlineWait = d }
 
+// WaitForRecords sets how long an explanation waits for those who may know of a
+// request.
+func (s *Server) WaitForRecords(d time.Duration) { s.explainWait = d }
+
 // StartOperation does what the cloud service manager does with an operation that
 // it found to be open.
 func (s *Server) StartOperation(ctx context.Context, id string) {

@@ -132,7 +132,8 @@ type Server struct {
 	publisher *publisher
 	duties    []*duty
 
-	onlineWait time.Duration // tests change it before the first request
+	// Tests change these before the first request.
+	onlineWait, explainWait time.Duration
 
 	discovering sync.Mutex // one discovery at a time
 
@@ -168,7 +169,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)),
 		live: newLive(cfg.Now()), kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}},
-		questions: newQuestions(cfg.Now()), onlineWait: onlineWait, analyses: newAnalyses(), outside: newKeptOutside(),
+		questions: newQuestions(cfg.Now()), onlineWait: onlineWait, explainWait: explainWait, analyses: newAnalyses(), outside: newKeptOutside(),
 	}
 	s.live.faded = s.shown.tell
 	s.jwks = pki.NewJWKSCache(pki.JWKSConfig{HTTP: cfg.HTTP, Log: s.log})
