@@ -135,7 +135,6 @@ func TestAnalysesOnSchedule(t *testing.T) {
 	var b switchboard
 	b.lead(nowhere)
 	r := analyzerRig(t, b.dial)
-	r.s.WaitForRecords(50 * time.Millisecond) // nobody answers
 	dial, reports := r.wholeGateway()
 	r.look("analyses")
 	s := do[adminservice.AnalysisSchedule](r, "GET", schedulePath, nil)
