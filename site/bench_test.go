@@ -106,16 +106,22 @@ func fillTraffic(tb testing.TB, db *sitedb.DB, now time.Time, b busySite, ids ..
 	}
 }
 
+// busyRig is a site with gateways that had 90 days of traffic.
+func busyRig(b *testing.B) (r *rig, gateways []string) {
+	b.Helper()
+	r = newRig(b)
+	for n := range busy.gateways {
+		gateways = append(gateways, do[adminservice.Gateway](r, "POST", "Gateways", adminservice.NewGateway{Model: adminservice.ModelSelfHosted, Certificate: adminservice.ServerCertificate{ServiceName: fmt.Sprintf("gw%d.corp.example", n)}}).ID)
+	}
+	fillTraffic(b, r.db, r.now(), busy, gateways...)
+	return r, gateways
+}
+
 // BenchmarkDashboard says how long GET Dashboard and GET Gateways take on a site
 // with 90 days of traffic, TLS and the check of the answer's form left out.
 func BenchmarkDashboard(b *testing.B) {
-	r := newRig(b)
-	var ids []string
-	for n := range busy.gateways {
-		ids = append(ids, do[adminservice.Gateway](r, "POST", "Gateways", adminservice.NewGateway{Model: adminservice.ModelSelfHosted, Certificate: adminservice.ServerCertificate{ServiceName: fmt.Sprintf("gw%d.corp.example", n)}}).ID)
-	}
 	began := time.Now()
-	fillTraffic(b, r.db, r.now(), busy, ids...)
+	r, ids := busyRig(b)
 	b.Logf("filled in %s", time.Since(began))
 	for _, path := range []string{"Dashboard?minutes=15", "Dashboard?minutes=1440", "Dashboard?minutes=2880", "Dashboard?minutes=20160", "Dashboard?minutes=129600", "Dashboard?minutes=129600&gateway=" + ids[0], "Gateways"} {
 		b.Run(path, func(b *testing.B) {

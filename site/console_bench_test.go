@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/opencmg/opencmg"
-	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/sitedb"
 )
 
@@ -41,13 +40,8 @@ var nodePattern = regexp.MustCompile(`<li><a href="/console/([^"]*)"`)
 // navigation, on a site with 100,000 clients and 90 days of traffic, TLS
 // included. A page that this program has not is left out.
 func BenchmarkConsolePages(b *testing.B) {
-	r := newRig(b)
-	var ids []string
-	for n := range busy.gateways {
-		ids = append(ids, do[adminservice.Gateway](r, "POST", "Gateways", adminservice.NewGateway{Model: adminservice.ModelSelfHosted, Certificate: adminservice.ServerCertificate{ServiceName: fmt.Sprintf("gw%d.corp.example", n)}}).ID)
-	}
 	began := time.Now()
-	fillTraffic(b, r.db, r.now(), busy, ids...)
+	r, ids := busyRig(b)
 	r.fillClients(100_000)
 	b.Logf("filled in %s", time.Since(began))
 	v := r.console(r.c.Token)

@@ -121,11 +121,7 @@ func AccountRemove(ctx context.Context, e *Env, args []string) error {
 	var c connection
 	fs := e.newFlags("account remove NAME [flags]", "Remove an administrator, by name or ID. Whoever is signed in with the account is signed out.")
 	c.register(fs)
-	names, err := parse(fs, args, 1, 1)
-	if err != nil {
-		return err
-	}
-	client, err := c.client(e)
+	name, client, err := c.one(e, fs, args)
 	if err != nil {
 		return err
 	}
@@ -135,12 +131,12 @@ func AccountRemove(ctx context.Context, e *Env, args []string) error {
 	}
 	var found []adminservice.Account
 	for _, a := range list {
-		if a.ID == names[0] || strings.EqualFold(a.Name, names[0]) {
+		if a.ID == name || strings.EqualFold(a.Name, name) {
 			found = append(found, a)
 		}
 	}
 	if len(found) != 1 {
-		return opencmg.Errorf(opencmg.NotFound, "account remove: %d accounts are called %q: see opencmg account list --output json for their IDs", len(found), names[0])
+		return opencmg.Errorf(opencmg.NotFound, "account remove: %d accounts are called %q: see opencmg account list --output json for their IDs", len(found), name)
 	}
 	if err := client.Do(ctx, http.MethodDelete, "Accounts/"+url.PathEscape(found[0].ID), nil, nil); err != nil {
 		return err

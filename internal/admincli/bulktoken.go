@@ -162,15 +162,11 @@ func bulkTokenAct(ctx context.Context, e *Env, args []string, act, about string)
 	var c connection
 	fs := e.newFlags("bulk-token "+act+" GUID [flags]", about)
 	c.register(fs)
-	ids, err := parse(fs, args, 1, 1)
+	arg, client, err := c.one(e, fs, args)
 	if err != nil {
 		return err
 	}
-	client, err := c.client(e)
-	if err != nil {
-		return err
-	}
-	id := strings.ToUpper(strings.Trim(ids[0], "{}"))
+	id := strings.ToUpper(strings.Trim(arg, "{}"))
 	if err := client.Do(ctx, http.MethodPost, "BulkRegistrationTokens/"+url.PathEscape(id)+"/"+act, nil, nil); err != nil {
 		return err
 	}

@@ -97,15 +97,11 @@ func ClientDeviceShow(ctx context.Context, e *Env, args []string) error {
 	var c connection
 	fs := e.newFlags("client-device show CLIENT [flags]", "Print all that the site knows of a client, named by ID or name, as JSON.")
 	c.register(fs)
-	names, err := parse(fs, args, 1, 1)
+	name, client, err := c.one(e, fs, args)
 	if err != nil {
 		return err
 	}
-	client, err := c.client(e)
-	if err != nil {
-		return err
-	}
-	id, err := clientDevice(ctx, client, names[0])
+	id, err := clientDevice(ctx, client, name)
 	if err != nil {
 		return err
 	}

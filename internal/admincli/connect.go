@@ -207,6 +207,17 @@ func (p Profile) Client() (*adminservice.Client, error) {
 	return c, nil
 }
 
+// one parses a command line that names one thing, and returns the name with a
+// client of the site.
+func (c *connection) one(e *Env, fs *flag.FlagSet, args []string) (string, *adminservice.Client, error) {
+	names, err := parse(fs, args, 1, 1)
+	if err != nil {
+		return "", nil, err
+	}
+	client, err := c.client(e)
+	return names[0], client, err
+}
+
 // client finds the site and returns a client of it.
 func (c *connection) client(e *Env) (*adminservice.Client, error) {
 	p, err := c.find(e)

@@ -76,17 +76,13 @@ func JoinTokenDelete(ctx context.Context, e *Env, args []string) error {
 	var c connection
 	fs := e.newFlags("join-token delete ID [flags]", "Revoke a join token. Hosts that joined with it stay.")
 	c.register(fs)
-	ids, err := parse(fs, args, 1, 1)
+	id, client, err := c.one(e, fs, args)
 	if err != nil {
 		return err
 	}
-	client, err := c.client(e)
-	if err != nil {
+	if err := client.Do(ctx, http.MethodDelete, "JoinTokens/"+url.PathEscape(id), nil, nil); err != nil {
 		return err
 	}
-	if err := client.Do(ctx, http.MethodDelete, "JoinTokens/"+url.PathEscape(ids[0]), nil, nil); err != nil {
-		return err
-	}
-	fmt.Fprintf(e.Stderr, "revoked join token %s\n", ids[0])
+	fmt.Fprintf(e.Stderr, "revoked join token %s\n", id)
 	return nil
 }

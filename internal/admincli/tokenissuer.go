@@ -62,17 +62,13 @@ func TokenIssuerRemove(ctx context.Context, e *Env, args []string) error {
 	var c connection
 	fs := e.newFlags("token-issuer remove ID [flags]", "Refuse the tokens of another site again.")
 	c.register(fs)
-	rest, err := parse(fs, args, 1, 1)
+	id, client, err := c.one(e, fs, args)
 	if err != nil {
 		return err
 	}
-	client, err := c.client(e)
-	if err != nil {
-		return err
-	}
-	err = client.Do(ctx, http.MethodDelete, "TokenIssuers/"+url.PathEscape(rest[0]), nil, nil)
+	err = client.Do(ctx, http.MethodDelete, "TokenIssuers/"+url.PathEscape(id), nil, nil)
 	if errors.Is(err, opencmg.NotFound) {
-		return opencmg.Errorf(opencmg.NotFound, "there is no token issuer %q: opencmg token-issuer list shows those of the site", rest[0])
+		return opencmg.Errorf(opencmg.NotFound, "there is no token issuer %q: opencmg token-issuer list shows those of the site", id)
 	}
 	return err
 }

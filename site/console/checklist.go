@@ -49,39 +49,37 @@ type nextStep struct {
 	Label string
 	Href  string // below Path
 	Post  bool
-	// Rights is 1 for Full Administrators, 2 for those who build, 3 for those
-	// who operate.
-	Rights int
+	May   []adminservice.Role // who can do it
 }
 
 // steps lead from an item of the checklist to where one does something about
 // it.
 var steps = map[string]nextStep{
-	"optional-feature":           {"Switch the feature on", "features/" + adminservice.FeatureGateway + "/on", true, 2},
-	"environment":                {"Open the Azure Services wizard", "azure-services/new", false, 2},
-	"global-administrator":       {"Open the Azure Services wizard", "azure-services/new", false, 2},
-	"resource-providers":         {"Register them", "azure-services", false, 2},
-	"certificate":                {"Check a certificate", "gateways/new", false, 2},
-	"azure-service":              {"Open the Azure Services wizard", "azure-services/new", false, 2},
-	"server-app":                 {"Open the Azure Services wizard", "azure-services/new", false, 2},
-	"client-app":                 {"Open the Azure Services wizard", "azure-services/new", false, 2},
-	"sign-in":                    {"Look at the applications", "azure-services", false, 2},
-	"consent-users":              {"Look at the applications", "azure-services", false, 2},
-	"consent-directory":          {"Look at the applications", "azure-services", false, 2},
-	"client-authentication":      {"Add certificates or tokens", "certificates", false, 2},
-	"client-revocation":          {"Look at the certificates", "certificates", false, 2},
-	"gateway":                    {"Create a gateway", "gateways/new", false, 2},
-	"gateway-instances":          {"Look at the gateway", "gateways", false, 3},
-	"connection-point":           {"Add a connection point", "connection-points/new", false, 2},
-	"connection-point-host":      {"Add a connection point", "connection-points/new", false, 2},
-	"outward-ports":              {"See the tunnels", "connection-points", false, 3},
-	"management-point":           {"Switch gateway traffic on", "roles", false, 2},
-	"software-update-point":      {"Add or switch one on", "roles", false, 2},
-	"boundary-groups":            {"Look at the boundary groups", "boundary-groups", false, 2},
-	"client-settings":            {"Look at the client settings", "client-settings", false, 2},
-	"clients":                    {"Make a bulk registration token", "certificates", false, 3},
-	"dns-outside":                {"Run the connection analyzer", "analyzer", false, 3},
-	"connection-point-endpoints": {"See the connection points", "connection-points", false, 3},
+	"optional-feature":           {"Switch the feature on", "features/" + adminservice.FeatureGateway + "/on", true, build},
+	"environment":                {"Open the Azure Services wizard", "azure-services/new", false, build},
+	"global-administrator":       {"Open the Azure Services wizard", "azure-services/new", false, build},
+	"resource-providers":         {"Register them", "azure-services", false, build},
+	"certificate":                {"Check a certificate", "gateways/new", false, build},
+	"azure-service":              {"Open the Azure Services wizard", "azure-services/new", false, build},
+	"server-app":                 {"Open the Azure Services wizard", "azure-services/new", false, build},
+	"client-app":                 {"Open the Azure Services wizard", "azure-services/new", false, build},
+	"sign-in":                    {"Look at the applications", "azure-services", false, build},
+	"consent-users":              {"Look at the applications", "azure-services", false, build},
+	"consent-directory":          {"Look at the applications", "azure-services", false, build},
+	"client-authentication":      {"Add certificates or tokens", "certificates", false, build},
+	"client-revocation":          {"Look at the certificates", "certificates", false, build},
+	"gateway":                    {"Create a gateway", "gateways/new", false, build},
+	"gateway-instances":          {"Look at the gateway", "gateways", false, operate},
+	"connection-point":           {"Add a connection point", "connection-points/new", false, build},
+	"connection-point-host":      {"Add a connection point", "connection-points/new", false, build},
+	"outward-ports":              {"See the tunnels", "connection-points", false, operate},
+	"management-point":           {"Switch gateway traffic on", "roles", false, build},
+	"software-update-point":      {"Add or switch one on", "roles", false, build},
+	"boundary-groups":            {"Look at the boundary groups", "boundary-groups", false, build},
+	"client-settings":            {"Look at the client settings", "client-settings", false, build},
+	"clients":                    {"Make a bulk registration token", "certificates", false, operate},
+	"dns-outside":                {"Run the connection analyzer", "analyzer", false, operate},
+	"connection-point-endpoints": {"See the connection points", "connection-points", false, operate},
 }
 
 func loadChecklist(v *Visit) (any, error) {

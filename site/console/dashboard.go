@@ -200,52 +200,52 @@ func upTile(label string, up adminservice.DashboardUp, href string) tile {
 	return t
 }
 
-// egressTile adds up, and says what is worst.
+// A quantity is what one gateway uses of something that has a threshold.
+type quantity struct {
+	gb, most  float64 // now, and what it is or will be at most
+	threshold int     // GB; 0: none
+	usage     usage
+}
+
 func egressTile(d *adminservice.Dashboard) tile {
-	t := tile{Label: "Egress in 14 days", Value: "none", Notes: []string{"nothing to watch yet"}, Href: "#usage"}
-	var gb float64
-	worst := -1.0
+	var all []quantity
 	for i := range d.Egress {
 		e := &d.Egress[i]
-		gb += e.GB
+		all = append(all, quantity{e.GB, max(e.GB, e.ForecastGB), e.ThresholdGB, egressUsage(e, d.To)})
+	}
+	return usageTile("Egress in 14 days", all)
+}
+
+func storageTile(d *adminservice.Dashboard) tile {
+	var all []quantity
+	for i := range d.Storage {
+		s := &d.Storage[i]
+		all = append(all, quantity{s.GB, s.GB, s.ThresholdGB, storageUsage(s)})
+	}
+	return usageTile("Storage", all)
+}
+
+// usageTile adds up, and says what is worst.
+func usageTile(label string, all []quantity) tile {
+	t := tile{Label: label, Value: "none", Notes: []string{"nothing to watch yet"}, Href: "#usage"}
+	var gb float64
+	worst := -1.0
+	for _, q := range all {
+		gb += q.gb
 		part := 0.0
-		if e.ThresholdGB > 0 {
-			part = max(e.GB, e.ForecastGB) / float64(e.ThresholdGB)
+		if q.threshold > 0 {
+			part = q.most / float64(q.threshold)
 		}
 		if part <= worst {
 			continue
 		}
 		worst = part
-		u := egressUsage(e, d.To)
-		t.Tone, t.Notes = u.Tone, []string{u.Words}
-		if len(d.Egress) > 1 {
-			t.Notes = []string{e.ServiceName + ": " + u.Words}
+		t.Tone, t.Notes = q.usage.Tone, []string{q.usage.Words}
+		if len(all) > 1 {
+			t.Notes = []string{q.usage.Gateway + ": " + q.usage.Words}
 		}
 	}
-	if len(d.Egress) > 0 {
-		t.Value = showGB(gb)
-	}
-	return t
-}
-
-func storageTile(d *adminservice.Dashboard) tile {
-	t := tile{Label: "Storage", Value: "none", Notes: []string{"nothing to watch yet"}, Href: "#usage"}
-	var gb float64
-	worst := -1.0
-	for i := range d.Storage {
-		s := &d.Storage[i]
-		gb += s.GB
-		part := 0.0
-		if s.ThresholdGB > 0 {
-			part = s.GB / float64(s.ThresholdGB)
-		}
-		if part > worst {
-			worst = part
-			u := storageUsage(s)
-			t.Tone, t.Notes = u.Tone, []string{u.Words}
-		}
-	}
-	if len(d.Storage) > 0 {
+	if len(all) > 0 {
 		t.Value = showGB(gb)
 	}
 	return t

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/subtle"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"html/template"
@@ -27,7 +26,7 @@ type templates struct{ all *template.Template }
 
 func readTemplates(c *Console) (*templates, error) {
 	t := template.New("console").Funcs(template.FuncMap{
-		"asset": c.assetPath, "bytes": showBytes, "number": showNumber, "percent": func(f float64) string { return fmt.Sprintf("%.0f %%", f) },
+		"asset": c.assetPath, "bytes": showBytes, "number": showNumber,
 		"when": when, "day": func(t time.Time) string { return t.UTC().Format("2006-01-02") }, "duration": showDuration, "chart": showChart,
 		"lower": strings.ToLower, "join": strings.Join, "short": short, "query": url.QueryEscape, "path": url.PathEscape,
 		"tone": tone, "statustone": statusTone, "word": word, "dict": dict, "add": func(a, b int) int { return a + b }, "deref": func(b *bool, unset bool) bool {
@@ -111,16 +110,20 @@ func (p *Page) Ticked(name string, def bool) bool {
 func (p *Page) Posted() bool { return p.Request.Method == http.MethodPost }
 
 // What the roles may do; see the rights of package site.
-func (p *Page) full() []adminservice.Role { return adminservice.Roles()[:1] }
+var (
+	administer = adminservice.Roles()[:1]
+	build      = adminservice.Roles()[:2]
+	operate    = adminservice.Roles()[:3]
+)
 
 // MayAdminister reports whether the person is a Full Administrator.
-func (p *Page) MayAdminister() bool { return p.May(p.full()) }
+func (p *Page) MayAdminister() bool { return p.May(administer) }
 
 // MayBuild reports whether the person may change the infrastructure.
-func (p *Page) MayBuild() bool { return p.May(adminservice.Roles()[:2]) }
+func (p *Page) MayBuild() bool { return p.May(build) }
 
 // MayOperate reports whether the person may operate what there is.
-func (p *Page) MayOperate() bool { return p.May(adminservice.Roles()[:3]) }
+func (p *Page) MayOperate() bool { return p.May(operate) }
 
 // ProblemText is what to show above the page, nil for nothing.
 func (p *Page) ProblemText() *problem {
@@ -330,73 +333,4 @@ func dict(pairs ...any) (map[string]any, error) {
 		m[name] = pairs[i+1]
 	}
 	return m, nil
-}
-
-// A Chart is a plot over time, with the same numbers as a table for those who
-// can not see it.
-type Chart struct {
-	Title string `json:"title"`
-	// Unit is requests, bytes, ms, GB, % or clients.
-	Unit string `json:"unit"`
-	// Times are the points, in seconds since 1970.
-	Times  []int64  `json:"times"`
-	Series []Series `json:"series"`
-	// Stacked puts the series on top of each other.
-	Stacked bool `json:"stacked,omitempty"`
-	// Marks are horizontal lines.
-	Marks []Mark `json:"marks,omitempty"`
-}
-
-// A Series is one line of a [Chart]. A nil value is a gap.
-type Series struct {
-	Label  string     `json:"label"`
-	Values []*float64 `json:"values"`
-}
-
-// A Mark is a horizontal line of a [Chart], such as a threshold.
-type Mark struct {
-	Label string  `json:"label"`
-	Value float64 `json:"value"`
-	Tone  string  `json:"tone"` // warn or bad
-}
-
-// maxTableRows bounds the rows of the table behind a chart: it is for people.
-const maxTableRows = 48
-
-func showChart(c Chart) (template.HTML, error) {
-	b, err := json.Marshal(c)
-	if err != nil {
-		return "", err
-	}
-	esc := template.HTMLEscapeString
-	var s strings.Builder
-	fmt.Fprintf(&s, `<figure class="chart" data-chart="%s"><figcaption>%s</figcaption><div class="plot" role="img" aria-label="%s"></div><details><summary>As a table</summary><div class="scroll" tabindex="0" role="region" aria-label="%s as a table"><table><thead><tr><th scope="col">Time (UTC)</th>`, esc(string(b)), esc(c.Title), esc(c.Title), esc(c.Title))
-	for _, one := range c.Series {
-		fmt.Fprintf(&s, `<th scope="col">%s</th>`, esc(one.Label))
-	}
-	s.WriteString(`</tr></thead><tbody>`)
-	step := max(1, (len(c.Times)+maxTableRows-1)/maxTableRows)
-	for i := len(c.Times) - 1; i >= 0; i -= step {
-		fmt.Fprintf(&s, `<tr><th scope="row">%s</th>`, time.Unix(c.Times[i], 0).UTC().Format("01-02 15:04"))
-		for _, one := range c.Series {
-			text := ""
-			if i < len(one.Values) && one.Values[i] != nil {
-				text = inUnit(*one.Values[i], c.Unit)
-			}
-			fmt.Fprintf(&s, `<td>%s</td>`, esc(text))
-		}
-		s.WriteString(`</tr>`)
-	}
-	s.WriteString(`</tbody></table></div></details></figure>`)
-	return template.HTML(s.String()), nil
-}
-
-func inUnit(f float64, unit string) string {
-	switch unit {
-	case "bytes":
-		return showBytes(f)
-	case "ms", "GB", "%":
-		return strconv.FormatFloat(f, 'f', 1, 64) + " " + unit
-	}
-	return showNumber(math.Round(f*10) / 10)
 }
