@@ -168,7 +168,7 @@ func TestConsoleLogs(t *testing.T) {
 	}
 }
 
-func TestConsoleAnalyzesAndExplains(t *testing.T) {
+func TestConsoleAnalyzes(t *testing.T) {
 	r := newRig(t, func(r *rig) {
 		r.config = func(c *site.Config) {
 			c.GatewayTransport = &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("nobody is there") }}
@@ -203,6 +203,13 @@ func TestConsoleAnalyzesAndExplains(t *testing.T) {
 		t.Errorf("off:\n%s", page)
 	}
 
+}
+
+func TestConsoleExplains(t *testing.T) {
+	r := newRig(t)
+	r.s.WaitForRecords(time.Minute) // everybody answers
+	v := r.console(r.c.Token)
+	g := r.selfHosted()
 	v.see("explain?id=unknown-id-1", "Nobody knows the request unknown-id-1")
 	if status, page := v.get("explain?id=x"); status != http.StatusOK || !strings.Contains(page, "is not a correlation ID") || !strings.Contains(page, `value="x"`) {
 		t.Errorf("no correlation ID: %d\n%s", status, page)
