@@ -227,11 +227,39 @@ func newRig(t testing.TB, options ...func(*rig)) *rig {
 	r.out = out
 	r.http = must(out.Client("", time.Minute, nil))(t)
 	r.signed.next, r.http.Transport = r.http.Transport, &r.signed
-	dir := t.TempDir()
-	r.dbFile = sitedb.Config{Path: filepath.Join(dir, "site.db"), KeyFile: filepath.Join(dir, "site.key"), Now: r.now}
+	r.dbFile = newDatabase(t)
+	r.dbFile.Now = r.now
 	r.start()
 	t.Cleanup(func() { r.crash() })
 	return r
+}
+
+// The database of a site before its first start: only its token-signing key is
+// there, which takes longer to make than all else. Every rig has a copy.
+var seed struct {
+	sync.Once
+	database, key []byte
+}
+
+func newDatabase(t testing.TB) sitedb.Config {
+	t.Helper()
+	seed.Do(func() {
+		c := databaseIn(t.TempDir())
+		db := must(sitedb.Open(t.Context(), c))(t)
+		pair := must(pki.NewTokenSigningCertificate("OpenCMG site LAB token signing", time.Now()))(t)
+		text := must(pki.EncodeKeyPair(pair))(t)
+		must("", db.Change(t.Context(), "prepare a site", func(tx *sitedb.Tx) error { return tx.PutSecret("site/token-signing", text) }))(t)
+		db.Close() // all of it is in one file now
+		seed.database, seed.key = must(os.ReadFile(c.Path))(t), must(os.ReadFile(c.KeyFile))(t)
+	})
+	c := databaseIn(t.TempDir())
+	must("", os.WriteFile(c.Path, seed.database, 0o600))(t)
+	must("", os.WriteFile(c.KeyFile, seed.key, 0o600))(t)
+	return c
+}
+
+func databaseIn(dir string) sitedb.Config {
+	return sitedb.Config{Path: filepath.Join(dir, "site.db"), KeyFile: filepath.Join(dir, "site.key")}
 }
 
 // start opens the database and serves the site.
