@@ -12,12 +12,12 @@ import (
 func boundaryGroupViews() []view {
 	return []view{
 		{pattern: "boundary-groups", node: "boundary-groups", title: "Boundary groups", template: "boundary-groups", load: func(v *Visit) (any, error) {
-			groups, err := list[adminservice.BoundaryGroup](v, "BoundaryGroups?$orderby=name")
+			found, err := some[adminservice.BoundaryGroup](v, "boundary-groups", "BoundaryGroups", nil)
 			if err != nil {
 				return nil, err
 			}
 			names, err := systemNames(v)
-			return map[string]any{"Groups": groups, "Systems": names}, err
+			return boundaryGroupsPage{found, names}, err
 		}},
 		{pattern: "boundary-groups/new", node: "boundary-groups", title: "Create a boundary group", template: "boundary-group-new", load: func(v *Visit) (any, error) {
 			names, err := systemNames(v)
@@ -70,6 +70,12 @@ func boundaryGroupActions() []action {
 // ticked are the values of the boxes of a name; never nil.
 func ticked(v *Visit, name string) []string {
 	return append([]string{}, v.Request.PostForm[name]...)
+}
+
+// boundaryGroupsPage is what the list shows.
+type boundaryGroupsPage struct {
+	somePage[adminservice.BoundaryGroup]
+	Systems []systemName
 }
 
 // boundaryGroupPage is what the pages show that make or change a group.

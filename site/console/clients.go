@@ -13,60 +13,12 @@ import (
 // The list of clients. The site's database searches, filters, orders and cuts;
 // a page shows and keeps fresh only what is on it.
 
-// listPage is how many objects a page of a long list shows.
-const listPage = 50
-
 func clientViews() []view {
 	return []view{
 		{pattern: "clients", node: "clients", title: "Clients", template: "clients", load: loadClients},
 		{pattern: "clients/{id}", node: "clients", title: "Client", template: "client", load: loadClient},
 		{pattern: "clients/{id}/inventory/{action}", node: "clients", title: "Inventory of a client", template: "inventory", load: loadInventory},
 	}
-}
-
-// A span is the part of a long list that a page shows.
-type span struct {
-	Skip, First, Last int
-	Total             int    // -1: nobody counted
-	Earlier, Later    string // addresses of the pages beside it, empty where there is none
-}
-
-// skipOf is how many objects of a list come before those of the page.
-func skipOf(v *Visit) int {
-	n, err := strconv.Atoi(v.Query("skip"))
-	if err != nil || n < 0 || n > 10_000_000 {
-		return 0
-	}
-	return n
-}
-
-// spanOf says what the page at address shows of a list, whose query is otherwise
-// q. It shows here objects, and more says that others follow.
-func spanOf(address string, q url.Values, skip, here, total int, more bool) span {
-	at := func(skip int) string {
-		p := url.Values{}
-		for name, values := range q {
-			p[name] = values
-		}
-		if skip > 0 {
-			p.Set("skip", strconv.Itoa(skip))
-		}
-		if len(p) == 0 {
-			return Path + address
-		}
-		return Path + address + "?" + p.Encode()
-	}
-	s := span{Skip: skip, First: skip + 1, Last: skip + here, Total: total}
-	if here == 0 {
-		s.First = skip
-	}
-	if skip > 0 {
-		s.Earlier = at(max(0, skip-listPage))
-	}
-	if more {
-		s.Later = at(skip + listPage)
-	}
-	return s
 }
 
 // choiceFields are the fields that choose clients, as the query of the page and
