@@ -1,6 +1,7 @@
 package console
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 
@@ -51,7 +52,8 @@ func boundaryGroupActions() []action {
 				}
 				change.Name, change.Boundaries = &name, &boundaries
 			}
-			return "boundary-groups/" + v.ID(), "The changes are kept. Clients learn of them with their next location request.", v.Do("PATCH", "BoundaryGroups/"+v.ID(), change, nil)
+			page := "boundary-groups/" + url.PathEscape(v.ID())
+			return page, "The changes are kept. Clients learn of them with their next location request.", v.change("BoundaryGroups/"+url.PathEscape(v.ID()), page, change)
 		}},
 		{pattern: "boundary-groups/{id}/delete", page: "boundary-groups/{id}", do: func(v *Visit) (string, string, error) {
 			g, err := get[adminservice.BoundaryGroup](v, "BoundaryGroups/"+v.ID())
@@ -131,5 +133,5 @@ func changeSettings(v *Visit) (string, string, error) {
 		}
 		*to = &n
 	}
-	return "client-settings", "The settings are kept. Clients get them with their next policy.", v.Do("PATCH", "ClientSettings/0", c, nil)
+	return "client-settings", "The settings are kept. Clients get them with their next policy.", v.change("ClientSettings/0", "client-settings", c)
 }

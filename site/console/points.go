@@ -30,7 +30,8 @@ func pointActions() []action {
 			if gateway != "" {
 				said = "The connection point serves the chosen gateway from now on."
 			}
-			return "connection-points/" + v.ID(), said, v.Do("PATCH", pointPath(v), adminservice.ConnectionPointChange{GatewayID: &gateway}, nil)
+			page := "connection-points/" + url.PathEscape(v.ID())
+			return page, said, v.change(pointPath(v), page, adminservice.ConnectionPointChange{GatewayID: &gateway})
 		}},
 		{pattern: "connection-points/{id}/delete", page: "connection-points/{id}", do: func(v *Visit) (string, string, error) {
 			p, err := findPoint(v)

@@ -296,5 +296,6 @@ func changeRole(v *Visit) (string, string, error) {
 	if r.Endpoints == nil {
 		change.Endpoints = &[]opencmg.Endpoint{}
 	}
-	return "roles/" + was.ID, "The changes are kept, and go to the gateways and connection points now.", v.Do("PATCH", rolePath(v), change, nil)
+	page := "roles/" + url.PathEscape(was.ID)
+	return page, "The changes are kept, and go to the gateways and connection points now.", v.change(rolePath(v), page, change)
 }
