@@ -2,7 +2,6 @@ package console
 
 import (
 	"errors"
-	"fmt"
 	"net/url"
 	"strconv"
 
@@ -16,6 +15,7 @@ import (
 func clientViews() []view {
 	return []view{
 		{pattern: "clients", node: "clients", title: "Clients", template: "clients", load: loadClients},
+		{pattern: "clients/notify", node: "clients", title: "Send clients a task", template: "notify", load: loadNotify},
 		{pattern: "clients/{id}", node: "clients", title: "Client", template: "client", load: loadClient},
 		{pattern: "clients/{id}/inventory/{action}", node: "clients", title: "Inventory of a client", template: "inventory", load: loadInventory},
 	}
@@ -51,12 +51,8 @@ type clientsPage struct {
 }
 
 func loadClients(v *Visit) (any, error) {
-	value := v.Query
-	if v.Request.Method == "POST" { // the form for all of them, which carries what chose them
-		value = v.Form
-	}
 	p := clientsPage{
-		Search: value("search"), Auth: value("auth"), Approval: value("approval"), Online: value("online"), Group: value("group"), Order: value("order"),
+		Search: v.Query("search"), Auth: v.Query("auth"), Approval: v.Query("approval"), Online: v.Query("online"), Group: v.Query("group"), Order: v.Query("order"),
 		Tasks: clientTasks, Max: adminservice.MaxOperationClients,
 	}
 	if p.Order == "" {
@@ -64,7 +60,7 @@ func loadClients(v *Visit) (any, error) {
 	}
 	shown, asked := url.Values{}, url.Values{}
 	for _, f := range choiceFields {
-		if s := value(f); s != "" {
+		if s := v.Query(f); s != "" {
 			p.Chosen = true
 			shown.Set(f, s)
 			asked.Set(f, s)
@@ -106,22 +102,6 @@ func loadClients(v *Visit) (any, error) {
 		}
 	}
 	return p, nil
-}
-
-// notifyChosen sends a task to all clients that the filter of the page chooses.
-func notifyChosen(v *Visit) (string, string, error) {
-	in := adminservice.NotifyClients{Task: v.Form("task"), Where: &adminservice.ClientChoice{
-		Search: v.Form("search"), Auth: opencmg.AuthMode(v.Form("auth")), Approval: v.Form("approval"), Group: v.Form("group"),
-	}}
-	if s := v.Form("online"); s != "" {
-		online := s == "true"
-		in.Where.Online = &online
-	}
-	var op adminservice.ClientOperation
-	if err := v.Do("POST", "Notifications", in, &op); err != nil {
-		return "", "", err
-	}
-	return operationAddress(op.ID), fmt.Sprintf("The task is on its way to %s: this page shows who got it.", clientsInWords(op.Clients)), nil
 }
 
 func operationAddress(id int64) string { return "client-operations/" + strconv.FormatInt(id, 10) }
