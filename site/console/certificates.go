@@ -81,10 +81,10 @@ type certificateTab struct{ ID, Name, Href, Find string }
 
 var certificateTabs = []certificateTab{
 	{"expiry", "Expiry watch", "certificates", "Kind or name"},
-	{"trusted", "Trusted CAs", "certificates/trusted", "Subject, store or thumbprint"},
-	{"bulk-tokens", "Bulk registration tokens", "certificates/bulk-tokens", "ID, group or description"},
+	{"trusted", "Trusted CAs", "certificates/trusted", "Subject or thumbprint"},
+	{"bulk-tokens", "Bulk registration tokens", "certificates/bulk-tokens", "ID, group or text"},
 	{"join-tokens", "Join tokens", "certificates/join-tokens", "Kind, ID or address"},
-	{"blocked", "Blocked certificates", "certificates/blocked", "Thumbprint, reason or client ID"},
+	{"blocked", "Blocked certificates", "certificates/blocked", "Thumbprint or reason"},
 	{"issuers", "Token issuers", "certificates/issuers", "Issuer or audience"},
 }
 
