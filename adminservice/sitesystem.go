@@ -157,6 +157,8 @@ type SystemQuestion struct {
 	CorrelationID string `json:"correlationId,omitempty"` // of the request to explain
 	// Clients are at most [MaxQuestionClients].
 	Clients []opencmg.ClientID `json:"clients,omitempty"`
+	// IDsOnly asks who is online, and not how: they may be many.
+	IDsOnly bool `json:"idsOnly,omitempty"`
 }
 
 // A SystemAnswer is what a system knows.
@@ -168,6 +170,8 @@ type SystemAnswer struct {
 	Asked []AskedHop `json:"asked,omitempty"`
 	// Online are the clients that listen at a management point.
 	Online []ListeningClient `json:"online,omitempty"`
+	// OnlineIDs are the same in answer to a question that is for IDs only.
+	OnlineIDs []opencmg.ClientID `json:"onlineIds,omitempty"`
 }
 
 // A ListeningClient is a client that holds a notification connection to a

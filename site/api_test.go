@@ -66,7 +66,10 @@ func (r *rig) snapshot() string {
 		}
 	}
 	ops := must(r.db.Operations(r.t.Context(), sitedb.OperationFilter{}, 1000))(r.t)
-	tokens := must(r.db.Tokens(r.t.Context(), opencmg.AuthBulkToken, 1000))(r.t)
+	tokens, _, err := r.db.BulkTokens(r.t.Context(), "", 0, 1000)
+	if err != nil {
+		r.t.Fatal(err)
+	}
 	_, messages, err := r.db.SiteMessages(r.t.Context(), sitedb.MessageFilter{}, 0, 1)
 	if err != nil {
 		r.t.Fatal(err)

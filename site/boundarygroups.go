@@ -71,19 +71,13 @@ func (s *Server) roleNames(ctx context.Context) (map[string]string, error) {
 }
 
 func (s *Server) listBoundaryGroups(w http.ResponseWriter, r *http.Request) error {
-	groups, err := readAll[boundaryGroupRecord](r.Context(), s.db, kindBoundaryGroup)
-	if err != nil {
-		return err
-	}
 	roles, err := s.roleNames(r.Context())
 	if err != nil {
 		return err
 	}
-	var list []adminservice.BoundaryGroup
-	for _, g := range groups {
-		list = append(list, boundaryGroup(g, roles))
-	}
-	return answerList(w, r, list)
+	return answerRecords(s, w, r, kindBoundaryGroup, func(g *record[boundaryGroupRecord]) (adminservice.BoundaryGroup, error) {
+		return boundaryGroup(g, roles), nil
+	})
 }
 
 func (s *Server) getBoundaryGroup(w http.ResponseWriter, r *http.Request) error {

@@ -155,7 +155,7 @@ func (s *Server) listClientOperations(w http.ResponseWriter, r *http.Request) er
 	if q.Filter != nil || len(q.OrderBy) > 0 {
 		return opencmg.Errorf(opencmg.Invalid, "$filter and $orderby: are not for client operations, which come the newest first")
 	}
-	ops, total, err := s.db.ClientOperations(r.Context(), q.Skip, q.Top)
+	ops, total, err := s.db.ClientOperations(r.Context(), r.URL.Query().Get("search"), q.Skip, q.Top)
 	if err != nil {
 		return err
 	}
@@ -163,11 +163,7 @@ func (s *Server) listClientOperations(w http.ResponseWriter, r *http.Request) er
 	for _, op := range ops {
 		list = append(list, s.clientOperation(op))
 	}
-	objects, err := toMaps(list)
-	if err != nil {
-		return err
-	}
-	return answerPage(w, r, q, q.Project(objects), total)
+	return answerCut(w, r, q, list, total)
 }
 
 func clientOperationOf(r *http.Request) (int64, error) {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/ccm"
@@ -98,7 +100,19 @@ func (s *Server) listClients(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	// With a long list of who is online each of the two takes its time.
+	var total int
+	var counting errgroup.Group
+	if q.Count {
+		counting.Go(func() (err error) {
+			total, err = s.db.CountClients(r.Context(), f, maxClientCount)
+			return err
+		})
+	}
 	found, more, err := s.db.ListClients(r.Context(), f, p)
+	if cerr := counting.Wait(); err == nil {
+		err = cerr
+	}
 	if err != nil {
 		return err
 	}
@@ -113,9 +127,7 @@ func (s *Server) listClients(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answerSome(w, r, q, q.Project(objects), more, func() (int, error) {
-		return s.db.CountClients(r.Context(), f, maxClientCount)
-	})
+	return answerSome(w, r, q, q.Project(objects), more, func() (int, error) { return total, nil })
 }
 
 // clientOf finds the client that the path names, with or without the GUID: in

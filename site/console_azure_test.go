@@ -85,7 +85,7 @@ func TestConsoleAzureServices(t *testing.T) {
 	r.finishShown(page)
 	// Discovery, with the version that was seen.
 	form := url.Values{"version": {"99"}, "name": {"Fourth Coffee"}, "userDiscovery": {"on"}, "userDeltaMinutes": {"7"}, "userFullHours": {"24"}, "groupDeltaMinutes": {"5"}, "groupFullHours": {"24"}, "discoveredGroups": {"a\r\n\r\n b "}}
-	if status, page := v.post("azure-services/1", form); status != http.StatusPreconditionFailed || !strings.Contains(page, "changed meanwhile") || !strings.Contains(page, `value="7"`) {
+	if status, page := v.post("azure-services/1", form); status != http.StatusPreconditionFailed || !strings.Contains(page, "somebody changed this while the page was open") || !strings.Contains(page, `value="7"`) {
 		t.Errorf("another version: %d\n%s", status, page)
 	}
 	service := func() adminservice.AzureService {

@@ -48,15 +48,15 @@ func TestConsoleClients(t *testing.T) {
 		r.registerClient(sitedb.Client{NetBIOSName: fmt.Sprintf("PC-%03d", i), Auth: opencmg.AuthPKI, Approval: sitedb.Approved, Group: map[bool]string{true: "Branch & 1"}[i%2 == 0]})
 	}
 	waiting := r.registerClient(sitedb.Client{NetBIOSName: "QC-1", Auth: opencmg.AuthNone})
-	page := v.see("clients", "1 to 50 of 61", ">PC-000</a>", "pc-000.example.com", ">PC-049</a>", `href="/console/clients?skip=50"`, "by Entra<", "PKI certificate", "61 clients will be asked to")
+	page := v.see("clients", "1 to 50 of 61", ">PC-000</a>", "pc-000.example.com", ">PC-049</a>", `href="/console/clients?skip=50"`, "by Entra<", "PKI certificate", "All 61 clients", `<button name="task" value="discovery">Send discovery data…`)
 	lacks(t, page, ">PC-050</a>", "Previous")
 	page = v.see("clients?skip=50", "51 to 61 of 61", ">PC-050</a>", `href="/console/clients" rel="prev"`, `<span class="state warn">pending</span>`)
 	lacks(t, page, ">PC-049</a>", "Next</a>")
 	v.see("clients?skip=100", "no clients on this page any more")
-	page = v.see("clients?search=pc-00", "1 to 10 of 10", `value="pc-00"`, "All 10 that match", "10 clients that match will be asked to")
+	page = v.see("clients?search=pc-00", "1 to 10 of 10", `value="pc-00"`, "All 10 that match")
 	lacks(t, page, "PC-010")
 	v.see("clients?group=Branch+%26+1", "1 to 29 of 29")
-	v.see("clients?approval=pending", "1 to 1 of 1", string(waiting.ID), "1 client that matches will be asked")
+	v.see("clients?approval=pending", "1 to 1 of 1", string(waiting.ID), "The client that matches")
 	v.see("clients?auth=entra", "1 to 1 of 1", "PC-000")
 	lacks(t, v.see("clients?auth=pki&skip=50", "51 to 59 of 59", `href="/console/clients?auth=pki"`), "PC-000")
 	v.see("clients?search=nobody", "No client matches.")
@@ -71,10 +71,24 @@ func TestConsoleClients(t *testing.T) {
 	do[any](r, "POST", "Clients/"+string(waiting.ID)+"/approve", nil)
 	v.until(events, "client-list", `<span class="state good">approved</span>`)
 	// A task for all that match.
-	v.tells("clients/notify", url.Values{"task": {"discovery"}, "search": {"pc-00"}, "auth": {"pki"}}, http.StatusOK,
+	// It is asked for first, and nothing is sent before somebody says so.
+	r.registerClient(sitedb.Client{NetBIOSName: "QC-2", Auth: opencmg.AuthNone})
+	v.see("clients/notify?task=discovery", "<strong>61 clients will be asked to send their discovery data.</strong>", "not approved are left out", "all clients of the site", `<div class="figure">61</div>`, `name="sure" value="yes"`)
+	v.see("clients/notify?task=test&search=QC-", "<strong>1 client will be asked to answer")
+	form := url.Values{"task": {"discovery"}, "search": {"pc-00"}, "auth": {"pki"}}
+	page = v.tells("clients/notify", form, http.StatusOK, "<strong>9 clients will be asked to", "name, DNS name or ID has", `name="search" value="pc-00"`, `name="auth" value="pki"`, `href="/console/clients?auth=pki&amp;search=pc-00">Cancel`)
+	lacks(t, page, "listen now", "left out")
+	v.see("client-operations", "Nobody sent clients a task")
+	v.see("clients/notify?task=test&search=nobody", "Nobody can be sent this task: no client matches")
+	v.see("clients/notify?task=test&approval=refused", "Nobody can be sent this task")
+	if status, page := v.get("clients/notify?task=format-disk"); status != http.StatusBadRequest || !strings.Contains(page, "choose one on the page of the clients") {
+		t.Errorf("no such task: %d\n%s", status, page)
+	}
+	form.Set("sure", "yes")
+	v.tells("clients/notify", form, http.StatusOK,
 		"on its way to 9 clients", "Send discovery data: clients with", "0 of 9 answered", ">PC-001</a>")
-	v.tells("clients/notify", url.Values{"task": {"format-disk"}, "search": {"pc-00"}}, http.StatusBadRequest, "must be one of", "All 10 that match")
-	v.tells("clients/notify", url.Values{"task": {"test"}, "online": {"true"}}, http.StatusServiceUnavailable, "who is online is not known")
+	v.tells("clients/notify", url.Values{"task": {"format-disk"}, "search": {"pc-00"}, "sure": {"yes"}}, http.StatusBadRequest, "must be one of")
+	v.tells("clients/notify", url.Values{"task": {"test"}, "online": {"true"}, "sure": {"yes"}}, http.StatusServiceUnavailable, "who is online is not known")
 }
 
 func TestConsoleClientDetails(t *testing.T) {
@@ -224,7 +238,7 @@ func TestConsoleClientsReadOnly(t *testing.T) {
 		lacks(t, main, `method="post"`)
 	}
 	for path, form := range map[string]url.Values{
-		"clients/notify": {"task": {"test"}}, client + "/notify": {"task": {"test"}}, client + "/approve": nil, client + "/block": {"reason": {"x"}}, client + "/readmit": nil,
+		"clients/notify": {"task": {"test"}, "sure": {"yes"}}, client + "/notify": {"task": {"test"}}, client + "/approve": nil, client + "/block": {"reason": {"x"}}, client + "/readmit": nil,
 		client + "/delete": {"typed": {"PC-A"}}, operation + "/cancel": nil, operation + "/delete": nil, "site-tokens/" + token + "/block": nil, "site-tokens/" + token + "/unblock": nil,
 	} {
 		v.tells(path, form, http.StatusForbidden, "Read-only Analyst")

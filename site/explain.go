@@ -50,7 +50,9 @@ type question struct {
 	records []opencmg.RequestRecord
 	hops    map[string][]adminservice.AskedHop        // that systems asked, by system
 	online  map[string][]adminservice.ListeningClient // at management points, by system
-	all     chan struct{}                             // closed when nobody is left to answer
+	// onlineIDs are those of whom nothing else was asked, at any of the systems.
+	onlineIDs map[opencmg.ClientID]bool
+	all       chan struct{} // closed when nobody is left to answer
 }
 
 func newQuestions(now time.Time) *questions {
@@ -86,7 +88,7 @@ func (q *questions) ask(what adminservice.SystemQuestion, systems []string) (*qu
 	a := &question{
 		SystemQuestion: what,
 		number:         q.number, waiting: map[string]bool{}, hops: map[string][]adminservice.AskedHop{},
-		online: map[string][]adminservice.ListeningClient{}, all: make(chan struct{}),
+		online: map[string][]adminservice.ListeningClient{}, onlineIDs: map[opencmg.ClientID]bool{}, all: make(chan struct{}),
 	}
 	for _, id := range systems {
 		a.waiting[id] = true
@@ -156,6 +158,9 @@ func (q *questions) take(sys *system, in *adminservice.SystemAnswer) {
 	}
 	if a.Kind == adminservice.QuestionOnline && sys.kind == adminservice.SystemManagementPoint {
 		a.online[sys.id] = in.Online[:min(len(in.Online), maxOnline)]
+		for _, id := range in.OnlineIDs[:min(len(in.OnlineIDs), maxOnline)] {
+			a.onlineIDs[id] = true
+		}
 	}
 	if len(a.waiting) == 0 {
 		delete(q.open, a.ID)

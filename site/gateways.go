@@ -115,19 +115,10 @@ func (s *Server) gateway(r *record[gatewayRecord]) adminservice.Gateway {
 }
 
 func (s *Server) listGateways(w http.ResponseWriter, r *http.Request) error {
-	records, err := readAll[gatewayRecord](r.Context(), s.db, kindGateway)
-	if err != nil {
-		return err
-	}
-	var list []adminservice.Gateway
-	for _, rec := range records {
+	return answerRecords(s, w, r, kindGateway, func(rec *record[gatewayRecord]) (adminservice.Gateway, error) {
 		g := s.gateway(rec)
-		if err := s.usage(r.Context(), &g); err != nil {
-			return err
-		}
-		list = append(list, g)
-	}
-	return answerList(w, r, list)
+		return g, s.usage(r.Context(), &g)
+	})
 }
 
 func (s *Server) getGateway(w http.ResponseWriter, r *http.Request) error {

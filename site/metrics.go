@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -49,6 +51,11 @@ func (s *Server) listExpiry(w http.ResponseWriter, r *http.Request) error {
 	list, err := s.expiries(r.Context())
 	if err != nil {
 		return err
+	}
+	if text := strings.ToLower(r.URL.Query().Get("search")); text != "" {
+		list = slices.DeleteFunc(list, func(e adminservice.Expiry) bool {
+			return !strings.Contains(strings.ToLower(e.Kind+"\n"+e.Name+"\n"+e.Subject), text)
+		})
 	}
 	return answerList[adminservice.Expiry](w, r, list)
 }

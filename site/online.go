@@ -2,6 +2,8 @@ package site
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/opencmg/opencmg"
@@ -35,21 +37,50 @@ func (s *Server) managementPoints(ctx context.Context) (ids []string, names map[
 	return ids, names, nil
 }
 
-// online asks the management points which of the clients listen there, or who
-// does at all. complete is whether all of them answered in time, and false when
-// there is none.
+// online asks the management points which of the clients listen there, and how.
+// complete is whether all of them answered in time, and false when there is none.
 func (s *Server) online(ctx context.Context, clients []opencmg.ClientID) (found map[opencmg.ClientID][]adminservice.ClientListening, complete bool, err error) {
-	found = map[opencmg.ClientID][]adminservice.ClientListening{}
-	systems, names, err := s.managementPoints(ctx)
-	if err != nil || len(systems) == 0 {
-		return found, false, err
-	}
 	if len(clients) > adminservice.MaxQuestionClients {
 		clients = nil
 	}
-	a, err := s.questions.ask(adminservice.SystemQuestion{Kind: adminservice.QuestionOnline, Clients: clients}, systems)
+	found = map[opencmg.ClientID][]adminservice.ClientListening{}
+	a, names, complete, err := s.askOnline(ctx, adminservice.SystemQuestion{Kind: adminservice.QuestionOnline, Clients: clients})
+	if a == nil {
+		return found, complete, err
+	}
+	for system, list := range a.online {
+		for _, c := range list {
+			found[c.ID] = append(found[c.ID], adminservice.ClientListening{ManagementPoint: names[system], Transport: c.Transport, Internet: c.Internet, Since: c.Since})
+		}
+	}
+	return found, complete, nil
+}
+
+// allOnline asks them for the IDs of all clients that listen anywhere.
+func (s *Server) allOnline(ctx context.Context) (ids []opencmg.ClientID, complete bool, err error) {
+	a, _, complete, err := s.askOnline(ctx, adminservice.SystemQuestion{Kind: adminservice.QuestionOnline, IDsOnly: true})
+	if a == nil {
+		return nil, complete, err
+	}
+	// A management point of an older version says more than it is asked.
+	for _, list := range a.online {
+		for _, c := range list {
+			a.onlineIDs[c.ID] = true
+		}
+	}
+	return slices.AppendSeq(make([]opencmg.ClientID, 0, len(a.onlineIDs)), maps.Keys(a.onlineIDs)), complete, nil
+}
+
+// askOnline asks the management points and waits for them, but not for long. It
+// returns no question when nobody was asked.
+func (s *Server) askOnline(ctx context.Context, what adminservice.SystemQuestion) (a *question, names map[string]string, complete bool, err error) {
+	systems, names, err := s.managementPoints(ctx)
+	if err != nil || len(systems) == 0 {
+		return nil, nil, false, err
+	}
+	a, err = s.questions.ask(what, systems)
 	if err != nil {
-		return found, false, nil // it asks too much already, and this may stay unknown
+		return nil, nil, false, nil // it asks too much already, and this may stay unknown
 	}
 	patience := time.NewTimer(s.onlineWait)
 	defer patience.Stop()
@@ -59,15 +90,7 @@ func (s *Server) online(ctx context.Context, clients []opencmg.ClientID) (found 
 	case <-ctx.Done():
 	}
 	silent := s.questions.settle(a)
-	if err := ctx.Err(); err != nil {
-		return nil, false, err
-	}
-	for system, list := range a.online {
-		for _, c := range list {
-			found[c.ID] = append(found[c.ID], adminservice.ClientListening{ManagementPoint: names[system], Transport: c.Transport, Internet: c.Internet, Since: c.Since})
-		}
-	}
-	return found, len(silent) == 0, nil
+	return a, names, len(silent) == 0, ctx.Err()
 }
 
 // fillOnline says of each client whether it listens, and where.
@@ -103,16 +126,12 @@ func (s *Server) chosen(ctx context.Context, in *adminservice.ClientChoice) (sit
 	if err != nil || in.Online == nil {
 		return f, err
 	}
-	found, complete, err := s.online(ctx, nil)
+	ids, complete, err := s.allOnline(ctx)
 	if err != nil {
 		return f, err
 	}
 	if !complete {
 		return f, opencmg.Errorf(opencmg.Unavailable, "who is online is not known: no management point that shares the site's database answered within %v; try again, or leave online out", s.onlineWait)
-	}
-	ids := []opencmg.ClientID{}
-	for id := range found {
-		ids = append(ids, id)
 	}
 	if *in.Online {
 		f.Among = ids

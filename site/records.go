@@ -68,7 +68,7 @@ func (s *Server) listAlerts(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	f := sitedb.AlertFilter{Kind: v.Get("kind"), SubjectID: v.Get("subject")}
+	f := sitedb.AlertFilter{Kind: v.Get("kind"), SubjectID: v.Get("subject"), Text: v.Get("search")}
 	if sev := v.Get("severity"); sev != "" {
 		f.Severities = []sitedb.Severity{sitedb.Severity(sev)}
 	}
@@ -97,11 +97,7 @@ func (s *Server) listAlerts(w http.ResponseWriter, r *http.Request) error {
 	if whole {
 		return answerList(w, r, list)
 	}
-	objects, err := toMaps(list)
-	if err != nil {
-		return err
-	}
-	return answerPage(w, r, q, q.Project(objects), total)
+	return answerCut(w, r, q, list, total)
 }
 
 // queryBool reads a query parameter that is true or false; nil without it.

@@ -102,10 +102,12 @@ func (s *Server) routeTable() []route {
 		{"DELETE", "Gateways/{id}", infrastructure, s.deleteGateway},
 
 		{"GET", "ConnectionPoints", anybody, list(s, kindPoint, s.point)},
+		{"GET", "ConnectionPoints/{id}", anybody, one(s, kindPoint, s.point)},
 		{"PATCH", "ConnectionPoints/{id}", infrastructure, s.changePoint},
 		{"DELETE", "ConnectionPoints/{id}", infrastructure, s.deletePoint},
 		{"GET", "SiteRoles", anybody, list(s, kindRole, s.siteRole)},
 		{"POST", "SiteRoles", infrastructure, s.addRole},
+		{"GET", "SiteRoles/{id}", anybody, one(s, kindRole, s.siteRole)},
 		{"PATCH", "SiteRoles/{id}", infrastructure, s.changeRole},
 		{"DELETE", "SiteRoles/{id}", infrastructure, s.deleteRole},
 
@@ -326,21 +328,6 @@ func decodeBody(r *http.Request, v any) error {
 		return opencmg.Errorf(opencmg.Invalid, "the request body is not what this resource takes: %q can not be a %s", e.Field, e.Value)
 	}
 	return opencmg.Errorf(opencmg.Invalid, "the request body is not what this resource takes: %s", strings.TrimPrefix(err.Error(), "json: "))
-}
-
-// list answers with all records of a kind, each as show gives it.
-func list[T, U any](s *Server, kind string, show func(*record[T]) U) func(http.ResponseWriter, *http.Request) error {
-	return func(w http.ResponseWriter, r *http.Request) error {
-		records, err := readAll[T](r.Context(), s.db, kind)
-		if err != nil {
-			return err
-		}
-		var all []U
-		for _, rec := range records {
-			all = append(all, show(rec))
-		}
-		return answerList(w, r, all)
-	}
 }
 
 // decodeChange reads what is to change, and the version that the caller expects

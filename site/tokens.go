@@ -77,7 +77,16 @@ func parseSources(list []string) (sources []netip.Prefix, err error) {
 }
 
 func (s *Server) listBulkTokens(w http.ResponseWriter, r *http.Request) error {
-	tokens, err := s.db.Tokens(r.Context(), opencmg.AuthBulkToken, adminservice.MaxPage)
+	q, err := adminservice.ParseQuery(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	whole := q.Filter != nil || len(q.OrderBy) > 0
+	offset, limit := q.Skip, q.Top
+	if whole {
+		offset, limit = 0, mostObjects
+	}
+	tokens, total, err := s.db.BulkTokens(r.Context(), r.URL.Query().Get("search"), offset, limit)
 	if err != nil {
 		return err
 	}
@@ -85,7 +94,10 @@ func (s *Server) listBulkTokens(w http.ResponseWriter, r *http.Request) error {
 	for _, t := range tokens {
 		list = append(list, bulkToken(t))
 	}
-	return answerList(w, r, list)
+	if whole {
+		return answerList(w, r, list)
+	}
+	return answerCut(w, r, q, list, total)
 }
 
 func (s *Server) addBulkToken(w http.ResponseWriter, r *http.Request) error {

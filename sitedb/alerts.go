@@ -129,6 +129,7 @@ type AlertFilter struct {
 	SubjectKind string
 	SubjectID   string
 	Severities  []Severity // any of these
+	Text        string     // part of the text, the kind or the subject, without the case of ASCII letters
 }
 
 // Alerts returns the alerts that the filter chooses, the latest opened first,
@@ -145,6 +146,10 @@ func (db *DB) Alerts(ctx context.Context, f AlertFilter, offset, limit int) (lis
 	w.text("subject_kind", f.SubjectKind)
 	w.text("subject_id", f.SubjectID)
 	anyOf(&w, "severity", f.Severities)
+	if f.Text != "" {
+		p := likeASCII(f.Text)
+		w.add(`(UPPER(text) LIKE ? ESCAPE '\' OR UPPER(kind) LIKE ? ESCAPE '\' OR UPPER(subject_id) LIKE ? ESCAPE '\')`, p, p, p)
+	}
 	if err := db.row(ctx, "SELECT COUNT(*) FROM alerts"+w.sql(), w.args...).Scan(&total); err != nil {
 		return nil, 0, wrap(err, "list alerts")
 	}

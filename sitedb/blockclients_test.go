@@ -166,7 +166,7 @@ func testClientOperations(t *testing.T, e engine) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if list, total, err := db.ClientOperations(ctx, 1, 10); err != nil || total != 2 || len(list) != 1 || list[0].ID != op.ID {
+	if list, total, err := db.ClientOperations(ctx, "", 1, 10); err != nil || total != 2 || len(list) != 1 || list[0].ID != op.ID {
 		t.Errorf("%+v, %d, %v", list, total, err)
 	}
 	change(t, db, func(tx *sitedb.Tx) error { return tx.CancelClientOperation(op.ID, "bob") })

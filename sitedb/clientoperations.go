@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/opencmg/opencmg"
@@ -83,14 +84,20 @@ func (tx *Tx) ClientOperation(id int64) (ClientOperation, error) {
 	return op, noOperation(id, err)
 }
 
-// ClientOperations returns the client operations, the newest first, at most
-// limit behind the first offset ones, and how many there are in all.
-func (db *DB) ClientOperations(ctx context.Context, offset, limit int) (list []ClientOperation, total int, err error) {
+// ClientOperations returns the client operations whose target or account
+// contains the text, without the case of ASCII letters, or all without one: the
+// newest first, at most limit behind the first offset ones, and how many there
+// are in all.
+func (db *DB) ClientOperations(ctx context.Context, text string, offset, limit int) (list []ClientOperation, total int, err error) {
 	const what = "list client operations"
-	if err := db.row(ctx, "SELECT COUNT(*) FROM client_operations").Scan(&total); err != nil {
+	var w where
+	if text != "" {
+		w.add(`(UPPER(target) LIKE ? ESCAPE '\' OR UPPER(account) LIKE ? ESCAPE '\')`, likeASCII(text), likeASCII(text))
+	}
+	if err := db.row(ctx, "SELECT COUNT(*) FROM client_operations"+w.sql(), w.args...).Scan(&total); err != nil {
 		return nil, 0, wrap(err, what)
 	}
-	rows, err := db.query(ctx, selectClientOperation+"ORDER BY id DESC LIMIT ? OFFSET ?", limit, offset)
+	rows, err := db.query(ctx, strings.TrimSuffix(selectClientOperation, " ")+w.sql()+" ORDER BY id DESC LIMIT ? OFFSET ?", append(w.args, limit, offset)...)
 	list, err = collect(rows, err, scanClientOperation)
 	return list, total, wrap(err, what)
 }

@@ -3,6 +3,8 @@ package sitedb
 import (
 	"context"
 	"io"
+
+	"github.com/opencmg/opencmg"
 )
 
 // ReadBackup reads a backup to its end and returns how many rows it has.
@@ -34,4 +36,9 @@ func MakeAt(ctx context.Context, c Config, schema int) error {
 	}
 	defer db.closePools()
 	return db.migrate(ctx, db.write, schema, db.log)
+}
+
+// Tokens returns the tokens of a kind, the latest first.
+func (db *DB) Tokens(ctx context.Context, kind opencmg.AuthMode, limit int) ([]Token, error) {
+	return db.tokens(ctx, "WHERE kind = ? ORDER BY issued DESC LIMIT ?", string(kind), limit)
 }

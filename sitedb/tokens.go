@@ -71,11 +71,6 @@ func (db *DB) BlockedTokens(ctx context.Context) ([]string, error) {
 	return ids, nil
 }
 
-// Tokens returns the tokens of a kind, the latest first.
-func (db *DB) Tokens(ctx context.Context, kind opencmg.AuthMode, limit int) ([]Token, error) {
-	return db.tokens(ctx, "WHERE kind = ? ORDER BY issued DESC LIMIT ?", string(kind), limit)
-}
-
 func (db *DB) tokens(ctx context.Context, where string, args ...any) ([]Token, error) {
 	rows, err := db.query(ctx, selectToken+where, args...)
 	found, err := collect(rows, err, scanToken)

@@ -29,7 +29,8 @@ func pageKind(path string) string {
 // page of each kind.
 func visitPages(t *testing.T, info labInfo, p *browsertest.Page) (paths []string) {
 	t.Helper()
-	todo, seen := []string{""}, map[string]bool{}
+	// The page that asks before clients are sent a task is behind a form.
+	todo, seen := []string{"", "clients/notify?task=discovery"}, map[string]bool{}
 	for len(todo) > 0 {
 		path := todo[0]
 		todo = todo[1:]

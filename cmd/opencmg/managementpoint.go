@@ -285,6 +285,10 @@ func answerAboutClients(ctx context.Context, s *mp.Server, q adminservice.System
 	switch q.Kind {
 	case adminservice.QuestionOnline:
 		for _, l := range s.Listeners(q.Clients) {
+			if q.IDsOnly {
+				a.OnlineIDs = append(a.OnlineIDs, l.ClientID)
+				continue
+			}
 			a.Online = append(a.Online, adminservice.ListeningClient{ID: l.ClientID, Transport: l.Transport, Internet: l.Internet, Since: l.Since})
 		}
 	case adminservice.QuestionWake:

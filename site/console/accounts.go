@@ -17,7 +17,7 @@ func accountViews() []view {
 
 func accountActions() []action {
 	return []action{{pattern: "accounts/{id}/delete", page: "accounts", do: func(v *Visit) (string, string, error) {
-		all, err := list[adminservice.Account](v, "Accounts")
+		all, err := list[adminservice.Account](v, "Accounts?search="+url.QueryEscape(v.ID()))
 		if err != nil {
 			return "", "", err
 		}
@@ -28,7 +28,7 @@ func accountActions() []action {
 				}
 			}
 		}
-		return "accounts", "The administrator was deleted, and is signed out everywhere.", v.Do("DELETE", "Accounts/"+url.PathEscape(v.ID()), nil, nil)
+		return backTo(v, "accounts"), "The administrator was deleted, and is signed out everywhere.", v.Do("DELETE", "Accounts/"+url.PathEscape(v.ID()), nil, nil)
 	}}}
 }
 
@@ -38,9 +38,9 @@ func accountMakers() []maker {
 }
 
 type accountsPage struct {
-	Accounts []adminservice.Account
-	Roles    []roleChoice
-	Tenants  []adminservice.Tenant
+	somePage[adminservice.Account]
+	Roles   []roleChoice
+	Tenants []adminservice.Tenant
 }
 
 // A roleChoice is a role with what it may do.
@@ -59,7 +59,7 @@ var roleChoices = []roleChoice{
 func loadAccounts(v *Visit) (any, error) {
 	p := &accountsPage{Roles: roleChoices}
 	var err error
-	if p.Accounts, err = list[adminservice.Account](v, "Accounts"); err != nil {
+	if p.somePage, err = some[adminservice.Account](v, "accounts", "Accounts", nil); err != nil {
 		return nil, err
 	}
 	p.Tenants, err = list[adminservice.Tenant](v, "Tenants")

@@ -187,7 +187,6 @@ func (f *fromForm) discovery(s *adminservice.AzureService) {
 
 func changeAzureService(v *Visit) (string, string, error) {
 	f := &fromForm{v: v}
-	version := f.number("version")
 	var s adminservice.AzureService
 	f.discovery(&s)
 	if f.err != nil {
@@ -198,8 +197,8 @@ func changeAzureService(v *Visit) (string, string, error) {
 		Name: &name, Description: &description, UserDiscovery: &s.UserDiscovery, GroupDiscovery: &s.GroupDiscovery, DiscoveredGroups: &s.DiscoveredGroups,
 		UserDeltaMinutes: &s.UserDeltaMinutes, UserFullHours: &s.UserFullHours, GroupDeltaMinutes: &s.GroupDeltaMinutes, GroupFullHours: &s.GroupFullHours,
 	}
-	err := v.Client.Change(v.Context(), "PATCH", "AzureServices/"+url.PathEscape(v.ID()), int64(version), change, nil)
-	return "azure-services/" + url.PathEscape(v.ID()), "The properties were saved.", err
+	page := "azure-services/" + url.PathEscape(v.ID())
+	return page, "The properties were saved.", v.change("AzureServices/"+url.PathEscape(v.ID()), page, change)
 }
 
 func deleteAzureService(v *Visit) (string, string, error) {

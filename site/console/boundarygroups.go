@@ -1,6 +1,7 @@
 package console
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 
@@ -12,12 +13,12 @@ import (
 func boundaryGroupViews() []view {
 	return []view{
 		{pattern: "boundary-groups", node: "boundary-groups", title: "Boundary groups", template: "boundary-groups", load: func(v *Visit) (any, error) {
-			groups, err := list[adminservice.BoundaryGroup](v, "BoundaryGroups?$orderby=name")
+			found, err := some[adminservice.BoundaryGroup](v, "boundary-groups", "BoundaryGroups", nil)
 			if err != nil {
 				return nil, err
 			}
 			names, err := systemNames(v)
-			return map[string]any{"Groups": groups, "Systems": names}, err
+			return boundaryGroupsPage{found, names}, err
 		}},
 		{pattern: "boundary-groups/new", node: "boundary-groups", title: "Create a boundary group", template: "boundary-group-new", load: func(v *Visit) (any, error) {
 			names, err := systemNames(v)
@@ -51,7 +52,8 @@ func boundaryGroupActions() []action {
 				}
 				change.Name, change.Boundaries = &name, &boundaries
 			}
-			return "boundary-groups/" + v.ID(), "The changes are kept. Clients learn of them with their next location request.", v.Do("PATCH", "BoundaryGroups/"+v.ID(), change, nil)
+			page := "boundary-groups/" + url.PathEscape(v.ID())
+			return page, "The changes are kept. Clients learn of them with their next location request.", v.change("BoundaryGroups/"+url.PathEscape(v.ID()), page, change)
 		}},
 		{pattern: "boundary-groups/{id}/delete", page: "boundary-groups/{id}", do: func(v *Visit) (string, string, error) {
 			g, err := get[adminservice.BoundaryGroup](v, "BoundaryGroups/"+v.ID())
@@ -70,6 +72,12 @@ func boundaryGroupActions() []action {
 // ticked are the values of the boxes of a name; never nil.
 func ticked(v *Visit, name string) []string {
 	return append([]string{}, v.Request.PostForm[name]...)
+}
+
+// boundaryGroupsPage is what the list shows.
+type boundaryGroupsPage struct {
+	somePage[adminservice.BoundaryGroup]
+	Systems []systemName
 }
 
 // boundaryGroupPage is what the pages show that make or change a group.
@@ -125,5 +133,5 @@ func changeSettings(v *Visit) (string, string, error) {
 		}
 		*to = &n
 	}
-	return "client-settings", "The settings are kept. Clients get them with their next policy.", v.Do("PATCH", "ClientSettings/0", c, nil)
+	return "client-settings", "The settings are kept. Clients get them with their next policy.", v.change("ClientSettings/0", "client-settings", c)
 }

@@ -51,14 +51,14 @@ func certificateActions() []action {
 // remover deletes an object of a collection.
 func remover(collection, page, said string) func(*Visit) (string, string, error) {
 	return func(v *Visit) (string, string, error) {
-		return page, said, v.Do("DELETE", collection+"/"+url.PathEscape(v.ID()), nil, nil)
+		return backTo(v, page), said, v.Do("DELETE", collection+"/"+url.PathEscape(v.ID()), nil, nil)
 	}
 }
 
 // poster does something with an object of a collection.
 func poster(collection, verb, page, said string) func(*Visit) (string, string, error) {
 	return func(v *Visit) (string, string, error) {
-		return page, said, v.Do("POST", collection+"/"+url.PathEscape(v.ID())+"/"+verb, nil, nil)
+		return backTo(v, page), said, v.Do("POST", collection+"/"+url.PathEscape(v.ID())+"/"+verb, nil, nil)
 	}
 }
 
@@ -66,6 +66,7 @@ func poster(collection, verb, page, said string) func(*Visit) (string, string, e
 type certificatesPage struct {
 	Tab      string
 	Tabs     []certificateTab
+	Span     span
 	Expiry   []adminservice.Expiry
 	Trusted  []adminservice.TrustedCertificate
 	Bulk     []bulkRow
@@ -75,11 +76,21 @@ type certificatesPage struct {
 	Gateways []adminservice.Gateway
 }
 
-type certificateTab struct{ ID, Name, Href string }
+// A certificateTab is a tab. Its search looks at what Find names.
+type certificateTab struct{ ID, Name, Href, Find string }
 
 var certificateTabs = []certificateTab{
-	{"expiry", "Expiry watch", "certificates"}, {"trusted", "Trusted CAs", "certificates/trusted"}, {"bulk-tokens", "Bulk registration tokens", "certificates/bulk-tokens"},
-	{"join-tokens", "Join tokens", "certificates/join-tokens"}, {"blocked", "Blocked certificates", "certificates/blocked"}, {"issuers", "Token issuers", "certificates/issuers"},
+	{"expiry", "Expiry watch", "certificates", "Kind or name"},
+	{"trusted", "Trusted CAs", "certificates/trusted", "Subject or thumbprint"},
+	{"bulk-tokens", "Bulk registration tokens", "certificates/bulk-tokens", "ID, group or text"},
+	{"join-tokens", "Join tokens", "certificates/join-tokens", "Kind, ID or address"},
+	{"blocked", "Blocked certificates", "certificates/blocked", "Thumbprint or reason"},
+	{"issuers", "Token issuers", "certificates/issuers", "Issuer or audience"},
+}
+
+// Here is the tab that is shown.
+func (p *certificatesPage) Here() certificateTab {
+	return certificateTabs[slices.IndexFunc(certificateTabs, func(t certificateTab) bool { return t.ID == p.Tab })]
 }
 
 // A bulkRow is a bulk registration token with its state.
@@ -100,13 +111,13 @@ func loadCertificates(tab string) func(*Visit) (any, error) {
 		var err error
 		switch now := time.Now(); tab {
 		case "expiry":
-			p.Expiry, err = list[adminservice.Expiry](v, "Expiry")
-			slices.SortStableFunc(p.Expiry, func(a, b adminservice.Expiry) int { return a.Ends.Compare(b.Ends) })
+			p.Expiry, p.Span, err = ofTab[adminservice.Expiry](v, p, "Expiry", url.Values{"$orderby": {"ends"}})
 		case "trusted":
-			p.Trusted, err = list[adminservice.TrustedCertificate](v, "TrustedCertificates")
+			p.Trusted, p.Span, err = ofTab[adminservice.TrustedCertificate](v, p, "TrustedCertificates", nil)
 		case "bulk-tokens":
 			var tokens []adminservice.BulkRegistrationToken
-			tokens, err = list[adminservice.BulkRegistrationToken](v, "BulkRegistrationTokens")
+			tokens, p.Span, err = ofTab[adminservice.BulkRegistrationToken](v, p, "BulkRegistrationTokens", nil)
+			p.Span = p.Span.newest()
 			for _, t := range tokens {
 				r := bulkRow{BulkRegistrationToken: t}
 				r.State, r.Tone = tokenState(t.Blocked, now.After(t.Expires), t.Uses > 0 && t.Used >= t.Uses)
@@ -115,16 +126,24 @@ func loadCertificates(tab string) func(*Visit) (any, error) {
 		case "join-tokens":
 			err = p.loadJoinTokens(v, now)
 		case "blocked":
-			p.Blocked, err = list[adminservice.BlockedCertificate](v, "BlockedCertificates")
+			p.Blocked, p.Span, err = ofTab[adminservice.BlockedCertificate](v, p, "BlockedCertificates", nil)
+			p.Span = p.Span.newest()
 		case "issuers":
-			p.Issuers, err = list[adminservice.TokenIssuer](v, "TokenIssuers")
+			p.Issuers, p.Span, err = ofTab[adminservice.TokenIssuer](v, p, "TokenIssuers", nil)
 		}
 		return p, err
 	}
 }
 
+// ofTab loads the part of the tab's list that is shown.
+func ofTab[T any](v *Visit, p *certificatesPage, collection string, asked url.Values) ([]T, span, error) {
+	found, err := some[T](v, p.Here().Href, collection, asked)
+	return found.List, found.Span, err
+}
+
 func (p *certificatesPage) loadJoinTokens(v *Visit, now time.Time) error {
-	tokens, err := list[adminservice.JoinTokenRecord](v, "JoinTokens")
+	tokens, span, err := ofTab[adminservice.JoinTokenRecord](v, p, "JoinTokens", nil)
+	p.Span = span.newest()
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func clientActions() []action {
 		}}
 	}
 	return []action{
-		{pattern: "clients/notify", page: "clients", do: notifyChosen},
+		{pattern: "clients/notify", page: "clients/notify", do: notifyChosen},
 		{pattern: "clients/{id}/notify", page: "clients/{id}", do: func(v *Visit) (string, string, error) {
 			err := v.Do("POST", clientResource(v)+"/notify", adminservice.NotifyClient{Task: v.Form("task")}, nil)
 			return clientPage(v) + "#notifications", "The task is on its way. Under Notifications you see when the client got it, and what it answered.", err

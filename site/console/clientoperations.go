@@ -1,7 +1,6 @@
 package console
 
 import (
-	"fmt"
 	"net/url"
 
 	"github.com/opencmg/opencmg/adminservice"
@@ -30,33 +29,14 @@ func clientOperationActions() []action {
 
 func operationResource(v *Visit) string { return "ClientOperations/" + url.PathEscape(v.ID()) }
 
-// somePage is a page of a list that has a page for each part.
-type somePage[T any] struct {
-	List []T
-	Span span
-}
-
-// some loads the part of a list that the page at address shows.
-func some[T any](v *Visit, address, collection string) (p somePage[T], err error) {
-	skip := skipOf(v)
-	found, err := get[adminservice.Page[T]](v, fmt.Sprintf("%s?$top=%d&$skip=%d&$count=true", collection, listPage, skip))
-	if err != nil {
-		return p, err
-	}
-	total := 0
-	if found.Count != nil {
-		total = *found.Count
-	}
-	return somePage[T]{found.Value, spanOf(address, nil, skip, len(found.Value), total, found.Next != "")}, nil
-}
-
 func loadClientOperations(v *Visit) (any, error) {
-	p, err := some[adminservice.ClientOperation](v, "client-operations", "ClientOperations")
+	p, err := some[adminservice.ClientOperation](v, "client-operations", "ClientOperations", nil)
 	for _, op := range p.List {
 		if op.State == adminservice.ClientOperationActive {
 			v.soon()
 		}
 	}
+	p.Span = p.Span.newest()
 	return p, err
 }
 
@@ -76,6 +56,6 @@ func loadClientOperation(v *Visit) (any, error) {
 	if op.State == adminservice.ClientOperationActive {
 		v.soon()
 	}
-	n, err := some[adminservice.ClientNotification](v, operationAddress(op.ID), operationResource(v)+"/notifications")
+	n, err := some[adminservice.ClientNotification](v, operationAddress(op.ID), operationResource(v)+"/notifications", nil)
 	return clientOperationPage{op, n}, err
 }

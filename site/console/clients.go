@@ -2,7 +2,6 @@ package console
 
 import (
 	"errors"
-	"fmt"
 	"net/url"
 	"strconv"
 
@@ -13,60 +12,13 @@ import (
 // The list of clients. The site's database searches, filters, orders and cuts;
 // a page shows and keeps fresh only what is on it.
 
-// listPage is how many objects a page of a long list shows.
-const listPage = 50
-
 func clientViews() []view {
 	return []view{
 		{pattern: "clients", node: "clients", title: "Clients", template: "clients", load: loadClients},
+		{pattern: "clients/notify", node: "clients", title: "Send clients a task", template: "notify", load: loadNotify},
 		{pattern: "clients/{id}", node: "clients", title: "Client", template: "client", load: loadClient},
 		{pattern: "clients/{id}/inventory/{action}", node: "clients", title: "Inventory of a client", template: "inventory", load: loadInventory},
 	}
-}
-
-// A span is the part of a long list that a page shows.
-type span struct {
-	Skip, First, Last int
-	Total             int    // -1: nobody counted
-	Earlier, Later    string // addresses of the pages beside it, empty where there is none
-}
-
-// skipOf is how many objects of a list come before those of the page.
-func skipOf(v *Visit) int {
-	n, err := strconv.Atoi(v.Query("skip"))
-	if err != nil || n < 0 || n > 10_000_000 {
-		return 0
-	}
-	return n
-}
-
-// spanOf says what the page at address shows of a list, whose query is otherwise
-// q. It shows here objects, and more says that others follow.
-func spanOf(address string, q url.Values, skip, here, total int, more bool) span {
-	at := func(skip int) string {
-		p := url.Values{}
-		for name, values := range q {
-			p[name] = values
-		}
-		if skip > 0 {
-			p.Set("skip", strconv.Itoa(skip))
-		}
-		if len(p) == 0 {
-			return Path + address
-		}
-		return Path + address + "?" + p.Encode()
-	}
-	s := span{Skip: skip, First: skip + 1, Last: skip + here, Total: total}
-	if here == 0 {
-		s.First = skip
-	}
-	if skip > 0 {
-		s.Earlier = at(max(0, skip-listPage))
-	}
-	if more {
-		s.Later = at(skip + listPage)
-	}
-	return s
 }
 
 // choiceFields are the fields that choose clients, as the query of the page and
@@ -99,12 +51,8 @@ type clientsPage struct {
 }
 
 func loadClients(v *Visit) (any, error) {
-	value := v.Query
-	if v.Request.Method == "POST" { // the form for all of them, which carries what chose them
-		value = v.Form
-	}
 	p := clientsPage{
-		Search: value("search"), Auth: value("auth"), Approval: value("approval"), Online: value("online"), Group: value("group"), Order: value("order"),
+		Search: v.Query("search"), Auth: v.Query("auth"), Approval: v.Query("approval"), Online: v.Query("online"), Group: v.Query("group"), Order: v.Query("order"),
 		Tasks: clientTasks, Max: adminservice.MaxOperationClients,
 	}
 	if p.Order == "" {
@@ -112,7 +60,7 @@ func loadClients(v *Visit) (any, error) {
 	}
 	shown, asked := url.Values{}, url.Values{}
 	for _, f := range choiceFields {
-		if s := value(f); s != "" {
+		if s := v.Query(f); s != "" {
 			p.Chosen = true
 			shown.Set(f, s)
 			asked.Set(f, s)
@@ -154,22 +102,6 @@ func loadClients(v *Visit) (any, error) {
 		}
 	}
 	return p, nil
-}
-
-// notifyChosen sends a task to all clients that the filter of the page chooses.
-func notifyChosen(v *Visit) (string, string, error) {
-	in := adminservice.NotifyClients{Task: v.Form("task"), Where: &adminservice.ClientChoice{
-		Search: v.Form("search"), Auth: opencmg.AuthMode(v.Form("auth")), Approval: v.Form("approval"), Group: v.Form("group"),
-	}}
-	if s := v.Form("online"); s != "" {
-		online := s == "true"
-		in.Where.Online = &online
-	}
-	var op adminservice.ClientOperation
-	if err := v.Do("POST", "Notifications", in, &op); err != nil {
-		return "", "", err
-	}
-	return operationAddress(op.ID), fmt.Sprintf("The task is on its way to %s: this page shows who got it.", clientsInWords(op.Clients)), nil
 }
 
 func operationAddress(id int64) string { return "client-operations/" + strconv.FormatInt(id, 10) }

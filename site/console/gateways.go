@@ -15,14 +15,7 @@ import (
 func gatewayViews() []view {
 	const node = "gateways"
 	return []view{
-		{pattern: "gateways", node: node, title: "Cloud Management Gateway", template: "gateways", load: func(v *Visit) (any, error) {
-			all, err := list[adminservice.Gateway](v, "Gateways")
-			var rows []gatewayListRow
-			for _, g := range all {
-				rows = append(rows, gatewayListRow{gatewayRow{g}, endTone(g.CertificateEnds, time.Now())})
-			}
-			return rows, err
-		}},
+		{pattern: "gateways", node: node, title: "Cloud Management Gateway", template: "gateways", load: loadGateways},
 		{pattern: "gateways/new", node: node, title: "Create a cloud management gateway", template: "gateway-new", load: loadGatewayWizard},
 		{pattern: "gateways/{id}", node: node, title: "Cloud management gateway", template: "gateway", load: loadGateway},
 		{pattern: "gateways/{id}/properties", node: node, title: "Properties of a gateway", template: "gateway-properties", load: loadGatewayProperties},
@@ -67,6 +60,15 @@ type gatewayRow struct{ adminservice.Gateway }
 type gatewayListRow struct {
 	gatewayRow
 	CertTone string
+}
+
+func loadGateways(v *Visit) (any, error) {
+	found, err := some[adminservice.Gateway](v, "gateways", "Gateways", nil)
+	p := somePage[gatewayListRow]{Span: found.Span}
+	for _, g := range found.List {
+		p.List = append(p.List, gatewayListRow{gatewayRow{g}, endTone(g.CertificateEnds, time.Now())})
+	}
+	return p, err
 }
 
 // modelName is a deployment model for people.

@@ -2,6 +2,7 @@ package console
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,7 +47,7 @@ func loadJoin(v *Visit, kind string) (any, error) {
 	if id == "" || v.Request.Method == "POST" {
 		return p, nil
 	}
-	tokens, err := list[adminservice.JoinTokenRecord](v, "JoinTokens")
+	tokens, err := list[adminservice.JoinTokenRecord](v, "JoinTokens?search="+url.QueryEscape(id))
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +65,7 @@ func loadJoin(v *Visit, kind string) (any, error) {
 	}
 	p.Since = since
 	if kind == adminservice.SystemConnectionPoint {
-		points, err := list[adminservice.ConnectionPoint](v, "ConnectionPoints?$orderby=joined")
+		points, err := list[adminservice.ConnectionPoint](v, "ConnectionPoints?$orderby=joined+desc")
 		if err != nil {
 			return nil, err
 		}
@@ -73,6 +74,7 @@ func loadJoin(v *Visit, kind string) (any, error) {
 				p.Joined = append(p.Joined, joined{o.Name, "connection-points/" + o.ID, o.Joined, o.Connected})
 			}
 		}
+		slices.Reverse(p.Joined)
 		return p, nil
 	}
 	if p.Token.Used > 0 {

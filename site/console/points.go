@@ -2,6 +2,7 @@ package console
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 
 	"github.com/opencmg/opencmg"
@@ -29,7 +30,8 @@ func pointActions() []action {
 			if gateway != "" {
 				said = "The connection point serves the chosen gateway from now on."
 			}
-			return "connection-points/" + v.ID(), said, v.Do("PATCH", "ConnectionPoints/"+v.ID(), adminservice.ConnectionPointChange{GatewayID: &gateway}, nil)
+			page := "connection-points/" + url.PathEscape(v.ID())
+			return page, said, v.change(pointPath(v), page, adminservice.ConnectionPointChange{GatewayID: &gateway})
 		}},
 		{pattern: "connection-points/{id}/delete", page: "connection-points/{id}", do: func(v *Visit) (string, string, error) {
 			p, err := findPoint(v)
@@ -39,15 +41,15 @@ func pointActions() []action {
 			if err := typedName(v, p.Name); err != nil {
 				return "", "", err
 			}
-			return "connection-points", "Connection point " + p.Name + " is deleted. Stop its service on the host: it can not sign in any more.", v.Do("DELETE", "ConnectionPoints/"+p.ID, nil, nil)
+			return "connection-points", "Connection point " + p.Name + " is deleted. Stop its service on the host: it can not sign in any more.", v.Do("DELETE", pointPath(v), nil, nil)
 		}},
 	}
 }
 
 // pointsPage is what the page of connection points shows.
 type pointsPage struct {
-	Points []pointRow
-	Map    tunnelMap
+	somePage[pointRow]
+	Map tunnelMap // of the connection points that the page lists
 }
 
 // A pointRow is a connection point with its tunnels counted.
@@ -73,7 +75,11 @@ const (
 )
 
 func loadPoints(v *Visit) (any, error) {
-	points, gateways, err := pointsAndGateways(v)
+	found, err := some[adminservice.ConnectionPoint](v, "connection-points", "ConnectionPoints", nil)
+	if err != nil {
+		return nil, err
+	}
+	gateways, err := list[adminservice.Gateway](v, "Gateways?$orderby=name")
 	if err != nil {
 		return nil, err
 	}
@@ -81,20 +87,17 @@ func loadPoints(v *Visit) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := pointsPage{Map: drawTunnels(gateways, points, roles)}
-	for _, one := range points {
-		p.Points = append(p.Points, rowOfPoint(one, gateways))
+	p := pointsPage{somePage: somePage[pointRow]{Span: found.Span}}
+	for _, one := range found.List {
+		p.List = append(p.List, rowOfPoint(one, gateways))
 	}
+	if len(found.List) < found.Span.Total || found.Span.Chosen {
+		gateways = slices.DeleteFunc(gateways, func(g adminservice.Gateway) bool {
+			return !slices.ContainsFunc(found.List, func(c adminservice.ConnectionPoint) bool { return c.GatewayID == g.ID })
+		})
+	}
+	p.Map = drawTunnels(gateways, found.List, roles)
 	return p, nil
-}
-
-func pointsAndGateways(v *Visit) ([]adminservice.ConnectionPoint, []adminservice.Gateway, error) {
-	points, err := list[adminservice.ConnectionPoint](v, "ConnectionPoints?$orderby=name")
-	if err != nil {
-		return nil, nil, err
-	}
-	gateways, err := list[adminservice.Gateway](v, "Gateways?$orderby=name")
-	return points, gateways, err
 }
 
 func rowOfPoint(p adminservice.ConnectionPoint, gateways []adminservice.Gateway) pointRow {
@@ -162,17 +165,10 @@ type pointPage struct {
 }
 
 func findPoint(v *Visit) (adminservice.ConnectionPoint, error) {
-	points, err := list[adminservice.ConnectionPoint](v, "ConnectionPoints")
-	if err != nil {
-		return adminservice.ConnectionPoint{}, err
-	}
-	for _, p := range points {
-		if p.ID == v.ID() {
-			return p, nil
-		}
-	}
-	return adminservice.ConnectionPoint{}, notThere("connection point", v.ID())
+	return get[adminservice.ConnectionPoint](v, pointPath(v))
 }
+
+func pointPath(v *Visit) string { return "ConnectionPoints/" + url.PathEscape(v.ID()) }
 
 func loadPoint(v *Visit) (any, error) {
 	p, err := findPoint(v)

@@ -177,6 +177,7 @@ func (p *Page) FreshAt() string {
 // A problem is an error for people.
 type problem struct {
 	Text          string
+	Now           string // page, below Path, that shows what somebody else made of it
 	CorrelationID string
 	Cloud         *opencmg.CloudError
 	Checks        []opencmg.Check
@@ -185,6 +186,9 @@ type problem struct {
 func problemOf(err error) *problem {
 	if p, ok := errors.AsType[*adminservice.ProblemError](err); ok {
 		return &problem{Text: p.Error(), CorrelationID: p.CorrelationID, Cloud: p.CloudError, Checks: p.Checks}
+	}
+	if e, ok := errors.AsType[*changedMeanwhile](err); ok {
+		return &problem{Text: e.Error(), Now: e.page}
 	}
 	if e, ok := errors.AsType[*opencmg.Error](err); ok {
 		return &problem{Text: e.Error()}

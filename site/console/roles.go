@@ -3,6 +3,7 @@ package console
 import (
 	"cmp"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -26,7 +27,7 @@ func roleViews() []view {
 func roleActions() []action {
 	traffic := func(on bool, said string) func(*Visit) (string, string, error) {
 		return func(v *Visit) (string, string, error) {
-			return v.Form("back"), said, v.Do("PATCH", "SiteRoles/"+v.ID(), adminservice.SiteRoleChange{AllowGatewayTraffic: &on}, nil)
+			return v.Form("back"), said, v.Do("PATCH", rolePath(v), adminservice.SiteRoleChange{AllowGatewayTraffic: &on}, nil)
 		}
 	}
 	return []action{
@@ -42,7 +43,7 @@ func roleActions() []action {
 			if err := typedName(v, r.Name); err != nil {
 				return "", "", err
 			}
-			return "roles", r.Name + " is deleted and no longer published.", v.Do("DELETE", "SiteRoles/"+r.ID, nil, nil)
+			return "roles", r.Name + " is deleted and no longer published.", v.Do("DELETE", rolePath(v), nil, nil)
 		}},
 	}
 }
@@ -125,7 +126,7 @@ func endpointsOf(r *adminservice.SiteRole) []opencmg.Endpoint {
 func (r roleRow) All() []opencmg.Endpoint { return endpointsOf(&r.SiteRole) }
 
 func loadRoles(v *Visit) (any, error) {
-	roles, err := list[adminservice.SiteRole](v, "SiteRoles?$orderby=kind,name")
+	found, err := some[adminservice.SiteRole](v, "roles", "SiteRoles", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -133,25 +134,18 @@ func loadRoles(v *Visit) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows := []roleRow{}
-	for _, r := range roles {
-		rows = append(rows, rowOfRole(r, gateways, "roles"))
+	p := somePage[roleRow]{Span: found.Span}
+	for _, r := range found.List {
+		p.List = append(p.List, rowOfRole(r, gateways, "roles"))
 	}
-	return rows, nil
+	return p, nil
 }
 
 func findRole(v *Visit) (adminservice.SiteRole, error) {
-	roles, err := list[adminservice.SiteRole](v, "SiteRoles")
-	if err != nil {
-		return adminservice.SiteRole{}, err
-	}
-	for _, r := range roles {
-		if r.ID == v.ID() {
-			return r, nil
-		}
-	}
-	return adminservice.SiteRole{}, notThere("role", v.ID())
+	return get[adminservice.SiteRole](v, rolePath(v))
 }
+
+func rolePath(v *Visit) string { return "SiteRoles/" + url.PathEscape(v.ID()) }
 
 // rolePage is what the pages show that add or change a role.
 type rolePage struct {
@@ -302,5 +296,6 @@ func changeRole(v *Visit) (string, string, error) {
 	if r.Endpoints == nil {
 		change.Endpoints = &[]opencmg.Endpoint{}
 	}
-	return "roles/" + was.ID, "The changes are kept, and go to the gateways and connection points now.", v.Do("PATCH", "SiteRoles/"+was.ID, change, nil)
+	page := "roles/" + url.PathEscape(was.ID)
+	return page, "The changes are kept, and go to the gateways and connection points now.", v.change(rolePath(v), page, change)
 }

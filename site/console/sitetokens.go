@@ -17,7 +17,11 @@ func siteTokenActions() []action {
 	change := func(verb, said string) action {
 		return action{pattern: "site-tokens/{id}/" + verb, page: "site-tokens", do: func(v *Visit) (string, string, error) {
 			id := url.PathEscape(v.ID())
-			return "site-tokens?id=" + url.QueryEscape(v.ID()), said, v.Do("POST", "SiteTokens/"+id+"/"+verb, nil, nil)
+			next := backTo(v, "site-tokens")
+			if next == "site-tokens" { // from another page, or from the whole list
+				next += "?id=" + url.QueryEscape(v.ID())
+			}
+			return next, said, v.Do("POST", "SiteTokens/"+id+"/"+verb, nil, nil)
 		}}
 	}
 	return []action{
@@ -51,6 +55,6 @@ func loadSiteTokens(v *Visit) (any, error) {
 		return nil, err
 	}
 	p.Tokens = found.Value
-	p.Span = spanOf("site-tokens", shown, skip, len(found.Value), -1, found.Next != "")
+	p.Span = spanOf("site-tokens", shown, skip, len(found.Value), -1, found.Next != "").newest()
 	return p, nil
 }
