@@ -32,12 +32,12 @@ func gatewayViews() []view {
 func gatewayActions() []action {
 	const page = "gateways/{id}"
 	actions := []action{
-		{pattern: "gateways/new", page: "gateways/new", do: createGateway},
+		{pattern: "gateways/new", page: "gateways/new", do: createGateway, fields: newGatewayFields},
 		{pattern: "gateways/{id}/scale", page: page, do: scaleGateway},
 		{pattern: "gateways/{id}/delete", page: page, do: deleteGateway},
 		{pattern: "gateways/{id}/remove-instance", page: page, do: removeInstance},
-		{pattern: "gateways/{id}/properties", page: "gateways/{id}/properties", do: changeGateway},
-		{pattern: "gateways/{id}/certificate", page: "gateways/{id}/properties", do: replaceCertificate},
+		{pattern: "gateways/{id}/properties", page: "gateways/{id}/properties", do: changeGateway, fields: newGatewayFields},
+		{pattern: "gateways/{id}/certificate", page: "gateways/{id}/properties", do: replaceCertificate, fields: certificateFields},
 	}
 	for _, name := range []string{"start", "stop", "synchronize", "upgrade", "convert", "retry", "obtainCertificate"} {
 		actions = append(actions, action{pattern: "gateways/{id}/" + name, page: page, do: func(v *Visit) (string, string, error) {

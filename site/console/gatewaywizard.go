@@ -13,6 +13,22 @@ import (
 // The wizard that creates a gateway. It is one form; its checks are in
 // gatewaychecks.go.
 
+// certificateFields are the fields of a form for a server certificate by what
+// the service calls them; newGatewayFields are those of the wizard and of the
+// properties.
+var (
+	certificateFields = fieldNames{
+		"acme": "certificateFrom", "acme.directory": "acmeDirectory", "acme.contact": "acmeContact", "acme.challenge": "acmeChallenge", "acme.bindingKeyId": "acmeKeyId", "acme.bindingKey": "acmeKey",
+	}
+	newGatewayFields = fieldNames{
+		"certificate.pfx": "pfx", "certificate.password": "password", "certificate.serviceName": "serviceName", "certificate": "certificateFrom",
+		"certificate.acme.directory": "acmeDirectory", "certificate.acme.contact": "acmeContact", "certificate.acme.challenge": "acmeChallenge",
+		"certificate.acme.bindingKeyId": "acmeKeyId", "certificate.acme.bindingKey": "acmeKey", "certificates": "trust", "existingGroup": "group",
+		"traffic.gb": "trafficGb", "traffic.warningPct": "trafficWarning", "traffic.criticalPct": "trafficCritical", "traffic.stopService": "trafficStop", "traffic": "trafficEnabled",
+		"storage.gb": "storageGb", "storage.warningPct": "storageWarning", "storage.criticalPct": "storageCritical", "storage": "storageEnabled",
+	}
+)
+
 // gatewayWizard is what one can choose from.
 type gatewayWizard struct {
 	Site    adminservice.Site
@@ -106,7 +122,7 @@ func createGateway(v *Visit) (string, string, error) {
 		return "", "", err
 	}
 	if in.Model != adminservice.ModelSelfHosted && in.Instances == 0 {
-		return "", "", opencmg.Errorf(opencmg.Invalid, "instances: give a number from 1 to %d", opencmg.MaxInstances)
+		return "", "", opencmg.Errorf(opencmg.Invalid, "instances: give a number from 1 to %d", opencmg.MaxInstances).About("instances")
 	}
 	added, err := addTrustedFiles(v, "caFiles")
 	if err != nil {
@@ -119,7 +135,7 @@ func createGateway(v *Visit) (string, string, error) {
 			}
 		}
 		if len(in.GatewaySettings.Certificates) == 0 {
-			return "", "", opencmg.Errorf(opencmg.Invalid, "certificates: choose at least one, or trust all of the site's")
+			return "", "", opencmg.Errorf(opencmg.Invalid, "certificates: choose at least one, or trust all of the site's").About("trust")
 		}
 	}
 	var made gatewayOrOperation
