@@ -76,6 +76,8 @@ func modelName(model string) string {
 		return "Virtual machine scale set"
 	case adminservice.ModelSelfHosted:
 		return "Self-hosted"
+	case adminservice.ModelClassic:
+		return "Classic deployment"
 	}
 	return model
 }
@@ -109,6 +111,9 @@ func (g gatewayRow) Can(action string) bool { return slices.Contains(g.Actions, 
 
 // SelfHosted reports whether its instances are hosts of somebody's own.
 func (g gatewayRow) SelfHosted() bool { return g.Model == adminservice.ModelSelfHosted }
+
+// Classic reports whether it is a deployment that waits to be converted.
+func (g gatewayRow) Classic() bool { return g.Model == adminservice.ModelClassic }
 
 // endTone is the colour of a certificate's end.
 func endTone(ends time.Time, now time.Time) string {

@@ -110,7 +110,7 @@ func plannedGateway(v *Visit) (adminservice.NewGateway, error) {
 	if in.Model != adminservice.ModelSelfHosted {
 		in.Environment, in.ServerAppID = opencmg.Environment(v.Form("environment")), v.Form("serverAppId")
 		in.SubscriptionID, in.Region = v.Form("subscriptionId"), v.Form("region")
-		in.ResourceGroup, in.ExistingGroup = v.Form("resourceGroup"), v.Form("group") == "existing"
+		in.ResourceGroup, in.ExistingGroup = v.Form("resourceGroup"), v.Form("group") == "existing" || in.Model == adminservice.ModelClassic
 		in.Size, in.Instances, in.IPv6 = opencmg.VMSize(v.Form("size")), f.number("instances"), v.Checked("ipv6")
 	}
 	return in, f.err
@@ -143,7 +143,9 @@ func createGateway(v *Visit) (string, string, error) {
 		return "", "", err
 	}
 	said := "The gateway is being created. This page shows every step; it goes on when you leave it."
-	if made.operation() == "" {
+	if in.Model == adminservice.ModelClassic {
+		said = "The gateway is recorded. Convert it when its clients can do without it for some minutes."
+	} else if made.operation() == "" {
 		said = "The gateway was created. Add an instance: a host of your own that joins with a token."
 	}
 	return gatewayProgress(made.gateway(), made.operation()), said, nil
