@@ -25,7 +25,7 @@ func ParseEnvironment(s string) (Environment, error) {
 			return e, nil
 		}
 	}
-	return "", Errorf(Invalid, "environment %q: must be %s, %s or %s", s, AzurePublicCloud, AzureUSGovernmentCloud, AzureLab)
+	return "", Errorf(Invalid, "environment %q: must be %s, %s or %s", s, AzurePublicCloud, AzureUSGovernmentCloud, AzureLab).About("environment")
 }
 
 // A VMSize is the size of a gateway's instances (cmg-behaviour G2).
@@ -67,7 +67,7 @@ func ParseVMSize(s string) (VMSize, error) {
 			return f.Size, nil
 		}
 	}
-	return "", Errorf(Invalid, "VM size %q: must be Lab (B2s), Standard (A2_v2) or Large (A4_v2)", s)
+	return "", Errorf(Invalid, "VM size %q: must be Lab (B2s), Standard (A2_v2) or Large (A4_v2)", s).About("size")
 }
 
 // Facts returns what is known about the size.
@@ -135,15 +135,15 @@ func (d *Deployment) Validate() error {
 	}
 	switch {
 	case !IsGUID(d.SubscriptionID):
-		return Errorf(Invalid, "subscription %q: must be a GUID", d.SubscriptionID)
+		return Errorf(Invalid, "subscription %q: must be a GUID", d.SubscriptionID).About("subscriptionId")
 	case !groupNamePattern.MatchString(d.ResourceGroup) || strings.HasSuffix(d.ResourceGroup, "."):
-		return Errorf(Invalid, "resource group %q: must be 1 to 90 letters, digits, underscores, hyphens, dots and parentheses, and not end in a dot", d.ResourceGroup)
+		return Errorf(Invalid, "resource group %q: must be 1 to 90 letters, digits, underscores, hyphens, dots and parentheses, and not end in a dot", d.ResourceGroup).About("resourceGroup")
 	case d.Region == "" || d.Region != RegionName(d.Region):
-		return Errorf(Invalid, "region %q: must be Azure's name of a region, such as westeurope", d.Region)
+		return Errorf(Invalid, "region %q: must be Azure's name of a region, such as westeurope", d.Region).About("region")
 	case d.Size.Facts().SKU == "":
-		return Errorf(Invalid, "VM size %q is not known", d.Size)
+		return Errorf(Invalid, "VM size %q is not known", d.Size).About("size")
 	case d.Instances < 1 || d.Instances > MaxInstances:
-		return Errorf(Invalid, "instances: must be 1 to %d, is %d", MaxInstances, d.Instances)
+		return Errorf(Invalid, "instances: must be 1 to %d, is %d", MaxInstances, d.Instances).About("instances")
 	}
 	return nil
 }

@@ -32,6 +32,12 @@ type Error struct {
 	Kind Kind
 	// Msg is safe to show. It says what failed, why, and what to do next.
 	Msg string
+	// Field is what of the input the failure is about, so that a form can show
+	// it there: the JSON name of a property of the request's body, with dots
+	// below another one and the number in a list ("certificate.acme.directory",
+	// "endpoints.0.path"), or the name of a parameter. It is empty when the
+	// failure is about none, or about several.
+	Field string
 	// Err is the cause. It may hold internal names and is never shown to a
 	// remote caller.
 	Err error
@@ -41,6 +47,28 @@ type Error struct {
 func Errorf(kind Kind, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
 	return &Error{Kind: kind, Msg: err.Error(), Err: errors.Unwrap(err)}
+}
+
+// About says which field of the input the error is about, see [Error.Field].
+func (e *Error) About(field string) *Error {
+	e.Field = field
+	return e
+}
+
+// About says which field of the input an error is about that came from a check
+// of that field's value alone. What the check calls a field is below it then:
+// About("certificate", err) of an error about "acme" is about "certificate.acme".
+// Nil and errors that are no [Error] stay as they are.
+func About(field string, err error) error {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return err
+	}
+	about := *e
+	if about.Field = field; e.Field != "" {
+		about.Field = field + "." + e.Field
+	}
+	return &about
 }
 
 // Error returns the message, followed by the cause unless the message already

@@ -64,7 +64,7 @@ var theirs = map[string]string{
 	"github.com/prometheus/client_golang":              "metrics",
 	"github.com/rogpeppe/go-internal":                  "script tests of the command line",
 	"github.com/zitadel/oidc/v3":                       "the OpenID provider inside the Entra stand-in",
-	"golang.org/x/net":                                 "HTTP/2 frames, for tests that break the rules",
+	"golang.org/x/net":                                 "HTML tokens, for forms that come again; HTTP/2 frames, for tests that break the rules",
 	"golang.org/x/sync":                                "errgroup and singleflight",
 	"golang.org/x/sys":                                 "socket options and polling",
 	"golang.org/x/term":                                "is this a terminal?",

@@ -7,15 +7,15 @@ import "net/url"
 func ParseInternalURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil {
-		return nil, Errorf(Invalid, "internal %q: %w", s, err)
+		return nil, Errorf(Invalid, "internal %q: %w", s, err).About("internal")
 	}
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
-		return nil, Errorf(Invalid, "internal %q: must be a URL that starts with http:// or https:// and a host", s)
+		return nil, Errorf(Invalid, "internal %q: must be a URL that starts with http:// or https:// and a host", s).About("internal")
 	case u.User != nil, u.RawQuery != "", u.Fragment != "":
-		return nil, Errorf(Invalid, "internal %q: must not have credentials, a query or a fragment", s)
+		return nil, Errorf(Invalid, "internal %q: must not have credentials, a query or a fragment", s).About("internal")
 	case !plainText(u.EscapedPath()):
-		return nil, Errorf(Invalid, "internal %q: the path is not plain", s)
+		return nil, Errorf(Invalid, "internal %q: the path is not plain", s).About("internal")
 	}
 	return u, nil
 }

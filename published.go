@@ -267,27 +267,27 @@ func (r *PublishedRole) validate() error {
 	switch r.Kind {
 	case KindManagementPoint, KindSoftwareUpdatePoint:
 		if r.Prefix != "" {
-			return Errorf(Invalid, "a %s has no prefix: it is reached by its role ID", r.Kind)
+			return Errorf(Invalid, "a %s has no prefix: it is reached by its role ID", r.Kind).About("prefix")
 		}
 	case KindService:
 		p := strings.ToLower(r.Prefix)
 		if len(p) < 2 || p[0] != '/' || p[len(p)-1] != '/' || strings.ContainsAny(p, "%?#\\ ") || strings.Contains(p, "//") || strings.Contains(p, "/.") {
-			return Errorf(Invalid, "prefix %q: must start and end with a slash and name a plain path, such as /wiki/", r.Prefix)
+			return Errorf(Invalid, "prefix %q: must start and end with a slash and name a plain path, such as /wiki/", r.Prefix).About("prefix")
 		}
 		if strings.HasPrefix(p, "/ccm_proxy_") || strings.HasPrefix(p, "/downloadrestservice.svc") {
-			return Errorf(Invalid, "prefix %q: is reserved for Configuration Manager clients", r.Prefix)
+			return Errorf(Invalid, "prefix %q: is reserved for Configuration Manager clients", r.Prefix).About("prefix")
 		}
 	default:
-		return Errorf(Invalid, "kind %q: must be %s, %s or %s", r.Kind, KindManagementPoint, KindSoftwareUpdatePoint, KindService)
+		return Errorf(Invalid, "kind %q: must be %s, %s or %s", r.Kind, KindManagementPoint, KindSoftwareUpdatePoint, KindService).About("kind")
 	}
 	paths := map[string]bool{}
 	for i := range r.Endpoints {
 		e := &r.Endpoints[i]
 		if err := e.validate(); err != nil {
-			return fmt.Errorf("endpoint %q: %w", e.Name, err)
+			return fmt.Errorf("endpoint %q: %w", e.Name, About(fmt.Sprintf("endpoints.%d", i), err))
 		}
 		if key := strings.ToLower(e.Path); paths[key] {
-			return Errorf(Conflict, "endpoint %q: path %q is published twice", e.Name, e.Path)
+			return Errorf(Conflict, "endpoint %q: path %q is published twice", e.Name, e.Path).About(fmt.Sprintf("endpoints.%d.path", i))
 		} else {
 			paths[key] = true
 		}
@@ -297,36 +297,36 @@ func (r *PublishedRole) validate() error {
 
 func (e *Endpoint) validate() error {
 	if e.Name == "" {
-		return Errorf(Invalid, "name must be set")
+		return Errorf(Invalid, "name must be set").About("name")
 	}
 	lower := strings.ToLower(e.Path)
 	// Windows-authenticated and alternate endpoints answer without a client
 	// certificate (wire.md 1.2), so nothing may put them on the internet.
 	first, _, _ := strings.Cut(lower, "/")
 	if strings.HasSuffix(first, "_windowsauth") || strings.HasSuffix(first, "_altauth") {
-		return Errorf(Forbidden, "path %q: *_WindowsAuth and *_AltAuth are never published", e.Path)
+		return Errorf(Forbidden, "path %q: *_WindowsAuth and *_AltAuth are never published", e.Path).About("path")
 	}
 	if strings.HasPrefix(lower, "/") || strings.ContainsAny(lower, "%?#\\ ") || strings.Contains(lower, "//") || slices.ContainsFunc(strings.Split(lower, "/"), func(s string) bool { return s == "." || s == ".." }) {
-		return Errorf(Invalid, "path %q: must be a plain relative path", e.Path)
+		return Errorf(Invalid, "path %q: must be a plain relative path", e.Path).About("path")
 	}
 	if len(e.Auth) == 0 {
-		return Errorf(Invalid, "auth must name at least one authentication mode; use none for a service that authenticates by itself")
+		return Errorf(Invalid, "auth must name at least one authentication mode; use none for a service that authenticates by itself").About("auth")
 	}
 	for _, m := range e.Auth {
 		if !m.Valid() {
-			return Errorf(Invalid, "auth %q: is not a known authentication mode", m)
+			return Errorf(Invalid, "auth %q: is not a known authentication mode", m).About("auth")
 		}
 	}
 	if len(e.Methods) == 0 {
-		return Errorf(Invalid, "methods must name at least one method")
+		return Errorf(Invalid, "methods must name at least one method").About("methods")
 	}
 	for _, m := range e.Methods {
 		if !slices.Contains(publishableMethods, m) {
-			return Errorf(Invalid, "method %q: can not be published; known are %s", m, strings.Join(publishableMethods, ", "))
+			return Errorf(Invalid, "method %q: can not be published; known are %s", m, strings.Join(publishableMethods, ", ")).About("methods")
 		}
 	}
 	if e.MaxContentLength < 0 {
-		return Errorf(Invalid, "maxContentLength must not be negative")
+		return Errorf(Invalid, "maxContentLength must not be negative").About("maxContentLength")
 	}
 	return nil
 }

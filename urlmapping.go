@@ -108,24 +108,24 @@ func (m *URLMappings) Validate() error {
 
 func (p *URLMapping) validate() error {
 	if len(p.Internal) == 0 {
-		return Errorf(Invalid, "internal: name at least one URL, such as https://mp1.corp.example")
+		return Errorf(Invalid, "internal: name at least one URL, such as https://mp1.corp.example").About("internal")
 	}
 	for i, s := range p.Internal {
 		if _, err := ParseInternalURL(s); err != nil {
 			return err
 		}
 		if slices.Contains(p.Internal[:i], s) {
-			return Errorf(Conflict, "internal %q: is there twice", s)
+			return Errorf(Conflict, "internal %q: is there twice", s).About("internal")
 		}
 	}
 	if p.Prefix != "" && (p.Prefix[0] != '/' || p.Prefix[len(p.Prefix)-1] != '/') {
-		return Errorf(Invalid, "prefix %q: must start and end with a slash", p.Prefix)
+		return Errorf(Invalid, "prefix %q: must start and end with a slash", p.Prefix).About("prefix")
 	}
 	if p.HealthPath != "" && (p.HealthPath[0] != '/' || !plainText(p.HealthPath)) {
-		return Errorf(Invalid, "healthPath %q: must be a path that starts with a slash", p.HealthPath)
+		return Errorf(Invalid, "healthPath %q: must be a path that starts with a slash", p.HealthPath).About("healthPath")
 	}
 	if !plainText(p.HostHeader) {
-		return Errorf(Invalid, "hostHeader %q: must be a host name with an optional port", p.HostHeader)
+		return Errorf(Invalid, "hostHeader %q: must be a host name with an optional port", p.HostHeader).About("hostHeader")
 	}
 	if p.SiteRole && (p.CAFile != "" || p.CA != "" || p.ClientCertificate) {
 		return Errorf(Invalid, "siteRole excludes caFile, ca and clientCertificate: the site CA vouches for both ends")

@@ -53,6 +53,10 @@ type ProblemError struct {
 	Title         string `json:"title"`
 	Detail        string `json:"detail,omitempty"` // what failed, why, and what to do
 	CorrelationID string `json:"correlationId"`    // under which the site's log has it
+	// Field is what of the request was refused, when it was one thing: the JSON
+	// name of a property of the body, with dots below another one and the number
+	// in a list ("endpoints.0.path"), or the name of a parameter.
+	Field string `json:"field,omitempty"`
 	// CloudError is the cloud's own error, when one was the cause.
 	CloudError *opencmg.CloudError `json:"cloudError,omitempty"`
 	// Checks are what was examined, when a check failed.

@@ -140,9 +140,9 @@ func parsePFX(data, passwordLine []byte) (crypto.Signer, []*x509.Certificate, er
 	switch {
 	case errors.Is(err, pkcs12.ErrIncorrectPassword) || errors.Is(err, pkcs12.ErrDecryption):
 		if password == "" {
-			return nil, nil, opencmg.Errorf(opencmg.Invalid, "the file needs a password: name a password file: %w", err)
+			return nil, nil, opencmg.Errorf(opencmg.Invalid, "the file needs a password: name a password file: %w", err).About("password")
 		}
-		return nil, nil, opencmg.Errorf(opencmg.Invalid, "the password does not open the file: check the first line of the password file: %w", err)
+		return nil, nil, opencmg.Errorf(opencmg.Invalid, "the password does not open the file: check the first line of the password file: %w", err).About("password")
 	case errors.As(err, &unsupported):
 		return nil, nil, opencmg.Errorf(opencmg.Invalid, "the file is protected in a way that is not supported (%w): export it again with AES-256 and SHA-256", err)
 	case err != nil:

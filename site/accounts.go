@@ -32,21 +32,25 @@ func (s *Server) addAccount(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if a.Name = strings.TrimSpace(a.Name); a.Name == "" {
-		return opencmg.Errorf(opencmg.Invalid, "name: give the administrator a name")
+		return opencmg.Errorf(opencmg.Invalid, "name: give the administrator a name").About("name")
 	}
 	if !slices.Contains(adminservice.Roles(), a.Role) {
-		return opencmg.Errorf(opencmg.Invalid, "role %q: must be one of %q", a.Role, adminservice.Roles())
+		return opencmg.Errorf(opencmg.Invalid, "role %q: must be one of %q", a.Role, adminservice.Roles()).About("role")
 	}
 	v := accountRecord{Role: a.Role, Thumbprint: thumbprint(a.CertificateThumbprint), EntraTenantID: strings.ToLower(a.EntraTenantID), EntraObjectID: strings.ToLower(a.EntraObjectID)}
 	ways := 0
 	if v.Thumbprint != "" {
 		if ways++; !isThumbprint(v.Thumbprint) {
-			return opencmg.Errorf(opencmg.Invalid, "certificateThumbprint: must be the SHA-256 of the certificate in hexadecimal")
+			return opencmg.Errorf(opencmg.Invalid, "certificateThumbprint: must be the SHA-256 of the certificate in hexadecimal").About("certificateThumbprint")
 		}
 	}
 	if v.EntraObjectID != "" || v.EntraTenantID != "" {
 		if ways++; !opencmg.IsGUID(v.EntraObjectID) || !opencmg.IsGUID(v.EntraTenantID) {
-			return opencmg.Errorf(opencmg.Invalid, "entraObjectId and entraTenantId: both must be GUIDs")
+			field := "entraObjectId"
+			if !opencmg.IsGUID(v.EntraTenantID) {
+				field = "entraTenantId"
+			}
+			return opencmg.Errorf(opencmg.Invalid, "entraObjectId and entraTenantId: both must be GUIDs").About(field)
 		}
 	}
 	token := ""
@@ -67,7 +71,11 @@ func (s *Server) addAccount(w http.ResponseWriter, r *http.Request) error {
 		}
 		for _, o := range others {
 			if v.Thumbprint != "" && o.Value.Thumbprint == v.Thumbprint || v.EntraObjectID != "" && o.Value.EntraObjectID == v.EntraObjectID && o.Value.EntraTenantID == v.EntraTenantID {
-				return opencmg.Errorf(opencmg.Conflict, "%s signs in that way already: delete that account first", o.Name)
+				field := "entraObjectId"
+				if v.Thumbprint != "" {
+					field = "certificateThumbprint"
+				}
+				return opencmg.Errorf(opencmg.Conflict, "%s signs in that way already: delete that account first", o.Name).About(field)
 			}
 		}
 		if err := rec.put(tx, kindAccount); err != nil {

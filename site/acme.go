@@ -76,23 +76,24 @@ func shown(a *adminservice.ACME) *adminservice.ACME {
 	return &c
 }
 
-// checkACME checks what an administrator asked for.
+// checkACME checks what an administrator asked for. Its errors are about fields
+// of a.
 func checkACME(a *adminservice.ACME) error {
 	if u, err := url.Parse(a.Directory); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
-		return opencmg.Errorf(opencmg.Invalid, "certificate.acme.directory: must be an https address such as https://acme-v02.api.letsencrypt.org/directory")
+		return opencmg.Errorf(opencmg.Invalid, "certificate.acme.directory: must be an https address such as https://acme-v02.api.letsencrypt.org/directory").About("directory")
 	}
 	if c := a.Challenge; c != "" && c != opencmg.ChallengeHTTP && c != opencmg.ChallengeTLSALPN {
-		return opencmg.Errorf(opencmg.Invalid, "certificate.acme.challenge %q: must be %s or %s", c, opencmg.ChallengeHTTP, opencmg.ChallengeTLSALPN)
+		return opencmg.Errorf(opencmg.Invalid, "certificate.acme.challenge %q: must be %s or %s", c, opencmg.ChallengeHTTP, opencmg.ChallengeTLSALPN).About("challenge")
 	}
 	for i, c := range a.Contact {
 		address := strings.TrimPrefix(c, "mailto:")
 		if _, err := mail.ParseAddress(address); err != nil {
-			return opencmg.Errorf(opencmg.Invalid, "certificate.acme.contact %q: must be a mail address", c)
+			return opencmg.Errorf(opencmg.Invalid, "certificate.acme.contact %q: must be a mail address", c).About("contact")
 		}
 		a.Contact[i] = "mailto:" + address
 	}
 	if (a.BindingKeyID == "") != (a.BindingKey == "") {
-		return opencmg.Errorf(opencmg.Invalid, "certificate.acme: bindingKeyId and bindingKey belong together")
+		return opencmg.Errorf(opencmg.Invalid, "certificate.acme: bindingKeyId and bindingKey belong together").About("bindingKeyId")
 	}
 	if _, err := bindingKey(a.BindingKey); err != nil {
 		return err
@@ -103,9 +104,18 @@ func checkACME(a *adminservice.ACME) error {
 func bindingKey(text string) ([]byte, error) {
 	b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
 	if err != nil { // which could quote the key
-		return nil, opencmg.Errorf(opencmg.Invalid, "certificate.acme.bindingKey: must be base64url, as the authority shows it")
+		return nil, opencmg.Errorf(opencmg.Invalid, "certificate.acme.bindingKey: must be base64url, as the authority shows it").About("bindingKey")
 	}
 	return b, nil
+}
+
+// inspectFirst checks the certificate that was brought for a new gateway.
+func (s *Server) inspectFirst(in *adminservice.NewGateway, o pki.ServerCertificateOptions) (*usableCertificate, error) {
+	cert, err := s.inspectCertificate(&in.Certificate, o)
+	if e, ok := errors.AsType[*opencmg.Error](err); ok && e.Field == fieldDeploymentName {
+		return nil, err // which is beside the certificate
+	}
+	return cert, opencmg.About("certificate", err)
 }
 
 // firstCertificate is what a new gateway begins with: the one that was brought,
@@ -118,11 +128,11 @@ func (s *Server) firstCertificate(in *adminservice.NewGateway, v *gatewayRecord)
 	hosted := v.Model == adminservice.ModelSelfHosted
 	switch {
 	case hosted && a != nil:
-		return nil, opencmg.Errorf(opencmg.Invalid, "certificate.acme: the hosts of a self-hosted gateway have their certificate as a file, which the site can not write: obtain it there")
+		return nil, opencmg.Errorf(opencmg.Invalid, "certificate.acme: the hosts of a self-hosted gateway have their certificate as a file, which the site can not write: obtain it there").About("certificate.acme")
 	case hosted:
 		name := in.Certificate.ServiceName
 		if len(in.Certificate.PFX) > 0 {
-			cert, err := s.inspectCertificate(&in.Certificate, o)
+			cert, err := s.inspectFirst(in, o)
 			if err != nil {
 				return nil, err
 			}
@@ -134,10 +144,10 @@ func (s *Server) firstCertificate(in *adminservice.NewGateway, v *gatewayRecord)
 		}
 		return &usableCertificate{ServerCertificateInfo: &pki.ServerCertificateInfo{ServiceName: name}}, nil
 	case a == nil || len(in.Certificate.PFX) > 0:
-		return s.inspectCertificate(&in.Certificate, o)
+		return s.inspectFirst(in, o)
 	}
 	if err := checkACME(a); err != nil {
-		return nil, err
+		return nil, opencmg.About("certificate.acme", err)
 	}
 	name, err := fullName(in.Certificate.ServiceName)
 	if err != nil {
@@ -165,7 +175,7 @@ func (s *Server) firstCertificate(in *adminservice.NewGateway, v *gatewayRecord)
 func fullName(s string) (string, error) {
 	name := strings.ToLower(strings.TrimSuffix(strings.TrimSpace(s), "."))
 	if name == "" || strings.HasPrefix(name, "*") || !strings.Contains(name, ".") || strings.ContainsAny(name, " /:") {
-		return "", opencmg.Errorf(opencmg.Invalid, "certificate.serviceName: name the service in full, such as granitefalls.contoso.com")
+		return "", opencmg.Errorf(opencmg.Invalid, "certificate.serviceName: name the service in full, such as granitefalls.contoso.com").About("certificate.serviceName")
 	}
 	return name, nil
 }
@@ -174,13 +184,13 @@ func fullName(s string) (string, error) {
 // now on.
 func (s *Server) switchToACME(ctx context.Context, found *record[gatewayRecord], in *adminservice.ServerCertificate) (adminservice.Operation, error) {
 	if len(in.PFX) > 0 {
-		return adminservice.Operation{}, opencmg.Errorf(opencmg.Invalid, "certificate: give either pfx or acme, not both")
+		return adminservice.Operation{}, opencmg.Errorf(opencmg.Invalid, "certificate: give either pfx or acme, not both").About("acme")
 	}
 	if in.ServiceName != "" && !sameName(in.ServiceName, found.Value.ServiceName) {
-		return adminservice.Operation{}, opencmg.Errorf(opencmg.Invalid, "serviceName: is %s and can not change: create another gateway for another name", found.Value.ServiceName)
+		return adminservice.Operation{}, opencmg.Errorf(opencmg.Invalid, "serviceName: is %s and can not change: create another gateway for another name", found.Value.ServiceName).About("serviceName")
 	}
 	if err := checkACME(in.ACME); err != nil {
-		return adminservice.Operation{}, err
+		return adminservice.Operation{}, opencmg.About("acme", err)
 	}
 	return s.manager.beginOn(ctx, found.ID, opObtain, func(tx *sitedb.Tx, rec *record[gatewayRecord]) error {
 		rec.Value.ACME = shown(in.ACME)

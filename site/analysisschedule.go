@@ -218,7 +218,7 @@ func (s *Server) putAnalysisSchedule(w http.ResponseWriter, r *http.Request) err
 		return err
 	}
 	if in.Minutes == nil || *in.Minutes != 0 && (*in.Minutes < leastAnalysisEvery || *in.Minutes > mostAnalysisEvery) {
-		return opencmg.Errorf(opencmg.Invalid, "minutes: must be from %d to %d, or 0 for no schedule", leastAnalysisEvery, mostAnalysisEvery)
+		return opencmg.Errorf(opencmg.Invalid, "minutes: must be from %d to %d, or 0 for no schedule", leastAnalysisEvery, mostAnalysisEvery).About("minutes")
 	}
 	g, err := s.findGateway(r.Context(), r.PathValue("id"))
 	if err != nil {

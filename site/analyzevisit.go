@@ -50,17 +50,21 @@ func (s *Server) newAnalysisSignIn(in *adminservice.NewAnalysis) (*analysisSignI
 	a := &analysisSignIn{way: in.SignIn}
 	now := s.cfg.Now()
 	if in.SignIn != adminservice.AnalyzeCertificate && in.Certificate+in.Key != "" || in.SignIn != adminservice.AnalyzeEntraUser && in.EntraToken != "" {
-		return nil, opencmg.Errorf(opencmg.Invalid, "a credential is given that sign-in by %s does not use: leave it out, or choose another signIn", in.SignIn)
+		return nil, opencmg.Errorf(opencmg.Invalid, "a credential is given that sign-in by %s does not use: leave it out, or choose another signIn", in.SignIn).About("signIn")
 	}
 	var err error
 	switch in.SignIn {
 	case adminservice.AnalyzeCertificate:
 		if in.Certificate == "" || in.Key == "" {
-			return nil, opencmg.Errorf(opencmg.Invalid, "certificate and key: give a client certificate and its key, in PEM")
+			field := "certificate"
+			if in.Certificate != "" {
+				field = "key"
+			}
+			return nil, opencmg.Errorf(opencmg.Invalid, "certificate and key: give a client certificate and its key, in PEM").About(field)
 		}
 		// What the parser says about a key is nobody's business.
 		if a.pair, err = tls.X509KeyPair([]byte(in.Certificate), []byte(in.Key)); err != nil {
-			return nil, opencmg.Errorf(opencmg.Invalid, "certificate and key do not make a pair in PEM: give the certificate with the key that it was issued for")
+			return nil, opencmg.Errorf(opencmg.Invalid, "certificate and key do not make a pair in PEM: give the certificate with the key that it was issued for").About("key")
 		}
 		return a, nil
 	case adminservice.AnalyzeToken, adminservice.AnalyzeEntraUser:
@@ -68,12 +72,12 @@ func (s *Server) newAnalysisSignIn(in *adminservice.NewAnalysis) (*analysisSignI
 			return nil, err
 		}
 	default:
-		return nil, opencmg.Errorf(opencmg.Invalid, "signIn %.40q: must be %s, %s or %s", in.SignIn, adminservice.AnalyzeToken, adminservice.AnalyzeCertificate, adminservice.AnalyzeEntraUser)
+		return nil, opencmg.Errorf(opencmg.Invalid, "signIn %.40q: must be %s, %s or %s", in.SignIn, adminservice.AnalyzeToken, adminservice.AnalyzeCertificate, adminservice.AnalyzeEntraUser).About("signIn")
 	}
 	if in.SignIn == adminservice.AnalyzeEntraUser {
 		a.bearer = strings.TrimSpace(in.EntraToken)
 		if a.bearer == "" || strings.ContainsAny(a.bearer, " \r\n\t") {
-			return nil, opencmg.Errorf(opencmg.Invalid, "entraToken: give an access token of a user for the site's server application")
+			return nil, opencmg.Errorf(opencmg.Invalid, "entraToken: give an access token of a user for the site's server application").About("entraToken")
 		}
 		return a, nil
 	}

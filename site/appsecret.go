@@ -22,10 +22,10 @@ func (s *Server) renewSecret(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if in.SecretYears != 0 && in.SecretYears != 1 && in.SecretYears != 2 {
-		return opencmg.Errorf(opencmg.Invalid, "secretYears: must be 1 or 2")
+		return opencmg.Errorf(opencmg.Invalid, "secretYears: must be 1 or 2").About("secretYears")
 	}
 	if in.Secret != "" && !in.SecretExpires.After(s.cfg.Now()) {
-		return opencmg.Errorf(opencmg.Invalid, "secretExpires: give the date on which the new secret ends, as Entra shows it")
+		return opencmg.Errorf(opencmg.Invalid, "secretExpires: give the date on which the new secret ends, as Entra shows it").About("secretExpires")
 	}
 	if in.SignIn != nil {
 		if in.Secret != "" {

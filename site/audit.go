@@ -95,7 +95,7 @@ func queryTimes(r *http.Request) (from, to time.Time, err error) {
 	for name, t := range map[string]*time.Time{"from": &from, "to": &to} {
 		if s := r.URL.Query().Get(name); s != "" {
 			if *t, err = time.Parse(time.RFC3339, s); err != nil {
-				return from, to, opencmg.Errorf(opencmg.Invalid, "%s: must be a time such as 2026-01-31T09:30:00Z, is %q", name, s)
+				return from, to, opencmg.Errorf(opencmg.Invalid, "%s: must be a time such as 2026-01-31T09:30:00Z, is %q", name, s).About(name)
 			}
 		}
 	}

@@ -68,14 +68,14 @@ func (v *azureServiceRecord) check(tx *sitedb.Tx, in *adminservice.AzureService)
 	}
 	server, err := get[applicationRecord](tx, kindApplication, v.ServerAppID)
 	if err != nil || server.Value.Kind != adminservice.ServerApplication {
-		return opencmg.Errorf(opencmg.Invalid, "serverAppId: there is no server application %q: import or create one", v.ServerAppID)
+		return opencmg.Errorf(opencmg.Invalid, "serverAppId: there is no server application %q: import or create one", v.ServerAppID).About("serverAppId")
 	}
 	client, err := get[applicationRecord](tx, kindApplication, v.ClientAppID)
 	if err != nil || client.Value.Kind != adminservice.ClientApplication {
-		return opencmg.Errorf(opencmg.Invalid, "clientAppId: there is no client application %q: import or create one", v.ClientAppID)
+		return opencmg.Errorf(opencmg.Invalid, "clientAppId: there is no client application %q: import or create one", v.ClientAppID).About("clientAppId")
 	}
 	if server.Value.TenantID != client.Value.TenantID {
-		return opencmg.Errorf(opencmg.Invalid, "%s and %s are of different tenants: choose two of one tenant", server.Name, client.Name)
+		return opencmg.Errorf(opencmg.Invalid, "%s and %s are of different tenants: choose two of one tenant", server.Name, client.Name).About("clientAppId")
 	}
 	t, err := get[tenantRecord](tx, kindTenant, server.Value.TenantID)
 	if err != nil {
@@ -91,7 +91,7 @@ func (s *Server) addAzureService(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if in.Name = strings.TrimSpace(in.Name); in.Name == "" {
-		return opencmg.Errorf(opencmg.Invalid, "name: give the Azure service a name")
+		return opencmg.Errorf(opencmg.Invalid, "name: give the Azure service a name").About("name")
 	}
 	rec := &record[azureServiceRecord]{Name: in.Name}
 	err := s.db.Change(r.Context(), "add Azure service", func(tx *sitedb.Tx) error { return s.insertAzureService(r.Context(), tx, rec, &in) })
@@ -122,17 +122,23 @@ func (s *Server) insertAzureService(ctx context.Context, tx *sitedb.Tx, rec *rec
 
 // checkIntervals looks at when the service discovers.
 func (v *azureServiceRecord) checkIntervals() error {
-	for _, h := range []int{v.UserFullHours, v.GroupFullHours} {
-		if h < 0 || h > maxFullHours {
-			return opencmg.Errorf(opencmg.Invalid, "full discovery: the interval must be 1 to %d hours", maxFullHours)
+	for _, f := range []struct {
+		name  string
+		hours int
+	}{{"userFullHours", v.UserFullHours}, {"groupFullHours", v.GroupFullHours}} {
+		if f.hours < 0 || f.hours > maxFullHours {
+			return opencmg.Errorf(opencmg.Invalid, "full discovery: the interval must be 1 to %d hours", maxFullHours).About(f.name)
 		}
 	}
-	for _, m := range []*int{&v.UserDeltaMinutes, &v.GroupDeltaMinutes} {
-		if *m == 0 {
-			*m = 5
+	for _, f := range []struct {
+		name    string
+		minutes *int
+	}{{"userDeltaMinutes", &v.UserDeltaMinutes}, {"groupDeltaMinutes", &v.GroupDeltaMinutes}} {
+		if *f.minutes == 0 {
+			*f.minutes = 5
 		}
-		if *m < 5 || *m > 60*24 {
-			return opencmg.Errorf(opencmg.Invalid, "delta discovery: the interval must be 5 to 1440 minutes")
+		if *f.minutes < 5 || *f.minutes > 60*24 {
+			return opencmg.Errorf(opencmg.Invalid, "delta discovery: the interval must be 5 to 1440 minutes").About(f.name)
 		}
 	}
 	return nil
@@ -195,7 +201,7 @@ func onlyServiceOfTenant(tx *sitedb.Tx, rec *record[azureServiceRecord]) error {
 	}
 	for _, o := range others {
 		if o.ID != rec.ID && o.Value.TenantID == rec.Value.TenantID {
-			return opencmg.Errorf(opencmg.Conflict, "tenant %s is connected already, by Azure service %s: change that one, or delete it first", o.Value.TenantID, o.Name)
+			return opencmg.Errorf(opencmg.Conflict, "tenant %s is connected already, by Azure service %s: change that one, or delete it first", o.Value.TenantID, o.Name).About("serverAppId")
 		}
 	}
 	return nil

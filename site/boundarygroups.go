@@ -162,7 +162,7 @@ func changeGroup(tx *sitedb.Tx, rec *record[boundaryGroupRecord], in *adminservi
 		return opencmg.Errorf(opencmg.Conflict, "%s is the default boundary group: it keeps its name and has no boundaries, since it is for clients that are in no other group", rec.Name)
 	}
 	if !v.Default && in.IncludeCloudSources != nil && *in.IncludeCloudSources {
-		return opencmg.Errorf(opencmg.Invalid, "includeCloudSources: only the default boundary group has it; add gateways to siteSystems instead")
+		return opencmg.Errorf(opencmg.Invalid, "includeCloudSources: only the default boundary group has it; add gateways to siteSystems instead").About("includeCloudSources")
 	}
 	if err := rename(&rec.Name, in.Name); err != nil {
 		return err
@@ -186,16 +186,16 @@ func changeGroup(tx *sitedb.Tx, rec *record[boundaryGroupRecord], in *adminservi
 // parseBoundaries returns the prefixes in one form, each once.
 func parseBoundaries(list []string) ([]string, error) {
 	if len(list) > mostBoundaries {
-		return nil, opencmg.Errorf(opencmg.Invalid, "boundaries: at most %d, are %d: make two groups with the same site systems", mostBoundaries, len(list))
+		return nil, opencmg.Errorf(opencmg.Invalid, "boundaries: at most %d, are %d: make two groups with the same site systems", mostBoundaries, len(list)).About("boundaries")
 	}
 	var out []string
 	for _, text := range list {
 		p, err := netip.ParsePrefix(strings.TrimSpace(text))
 		if err != nil || p.Addr().Is4In6() {
-			return nil, opencmg.Errorf(opencmg.Invalid, "boundaries: %q is no CIDR prefix such as 10.1.0.0/16 or 2001:db8::/32", text)
+			return nil, opencmg.Errorf(opencmg.Invalid, "boundaries: %q is no CIDR prefix such as 10.1.0.0/16 or 2001:db8::/32", text).About("boundaries")
 		}
 		if p != p.Masked() {
-			return nil, opencmg.Errorf(opencmg.Invalid, "boundaries: %s has bits set behind the prefix: did you mean %s?", p, p.Masked())
+			return nil, opencmg.Errorf(opencmg.Invalid, "boundaries: %s has bits set behind the prefix: did you mean %s?", p, p.Masked()).About("boundaries")
 		}
 		if !slices.Contains(out, p.String()) {
 			out = append(out, p.String())
@@ -208,7 +208,7 @@ func parseBoundaries(list []string) ([]string, error) {
 // roles by theirs.
 func (v *boundaryGroupRecord) refer(tx *sitedb.Tx, list []string) error {
 	if len(list) > mostBoundaries {
-		return opencmg.Errorf(opencmg.Invalid, "siteSystems: at most %d, are %d", mostBoundaries, len(list))
+		return opencmg.Errorf(opencmg.Invalid, "siteSystems: at most %d, are %d", mostBoundaries, len(list)).About("siteSystems")
 	}
 	gateways, err := all[gatewayRecord](tx, kindGateway)
 	if err != nil {
@@ -233,7 +233,7 @@ func (v *boundaryGroupRecord) refer(tx *sitedb.Tx, list []string) error {
 		case r >= 0:
 			add(&v.Roles, roles[r].ID)
 		default:
-			return opencmg.Errorf(opencmg.Invalid, "siteSystems: there is neither a gateway nor a site role %q (Gateways and SiteRoles list them)", name)
+			return opencmg.Errorf(opencmg.Invalid, "siteSystems: there is neither a gateway nor a site role %q (Gateways and SiteRoles list them)", name).About("siteSystems")
 		}
 	}
 	return nil

@@ -40,27 +40,27 @@ func (s *Server) addTrusted(w http.ResponseWriter, r *http.Request) error {
 	case strings.EqualFold(in.Store, adminservice.IntermediateCA):
 		in.Store = adminservice.IntermediateCA
 	default:
-		return opencmg.Errorf(opencmg.Invalid, "store %q: must be RootCA or IntermediateCA", in.Store)
+		return opencmg.Errorf(opencmg.Invalid, "store %q: must be RootCA or IntermediateCA", in.Store).About("store")
 	}
 	certs, err := pki.ParseCertificates([]byte(in.Certificate))
 	if err != nil {
-		return opencmg.Errorf(opencmg.Invalid, "certificate: %w", err)
+		return opencmg.Errorf(opencmg.Invalid, "certificate: %w", err).About("certificate")
 	}
 	c := certs[0]
 	root := string(c.RawIssuer) == string(c.RawSubject)
 	switch {
 	case len(certs) != 1:
-		return opencmg.Errorf(opencmg.Invalid, "certificate: holds %d certificates: upload them one by one, each into its store", len(certs))
+		return opencmg.Errorf(opencmg.Invalid, "certificate: holds %d certificates: upload them one by one, each into its store", len(certs)).About("certificate")
 	case !c.IsCA:
-		return opencmg.Errorf(opencmg.Invalid, "certificate %q is not that of a CA: upload the certificates above the clients' own", c.Subject)
+		return opencmg.Errorf(opencmg.Invalid, "certificate %q is not that of a CA: upload the certificates above the clients' own", c.Subject).About("certificate")
 	case root != (in.Store == adminservice.RootCA):
-		return opencmg.Errorf(opencmg.Invalid, "certificate %q is %s: choose the other store", c.Subject, map[bool]string{true: "a root", false: "issued by " + c.Issuer.String() + " and so an intermediate"}[root])
+		return opencmg.Errorf(opencmg.Invalid, "certificate %q is %s: choose the other store", c.Subject, map[bool]string{true: "a root", false: "issued by " + c.Issuer.String() + " and so an intermediate"}[root]).About("certificate")
 	case s.cfg.Now().After(c.NotAfter):
-		return opencmg.Errorf(opencmg.Invalid, "certificate %q expired at %s: upload its successor", c.Subject, c.NotAfter.UTC().Format(time.RFC3339))
+		return opencmg.Errorf(opencmg.Invalid, "certificate %q expired at %s: upload its successor", c.Subject, c.NotAfter.UTC().Format(time.RFC3339)).About("certificate")
 	}
 	if in.RevocationList != "" {
 		if u, err := url.Parse(in.RevocationList); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return opencmg.Errorf(opencmg.Invalid, "revocationList %q: must be an http or https address", in.RevocationList)
+			return opencmg.Errorf(opencmg.Invalid, "revocationList %q: must be an http or https address", in.RevocationList).About("revocationList")
 		}
 	}
 	rec := &record[trustedRecord]{ID: pki.Thumbprint(c)[:16], Name: c.Subject.String(), Value: trustedRecord{
@@ -157,7 +157,7 @@ func (s *Server) addTokenIssuer(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if s.cfg.Now().After(certs[0].NotAfter) {
-		return opencmg.Errorf(opencmg.Invalid, "certificate %q expired at %s: ask the other site for its present one", certs[0].Subject, certs[0].NotAfter.UTC().Format(time.RFC3339))
+		return opencmg.Errorf(opencmg.Invalid, "certificate %q expired at %s: ask the other site for its present one", certs[0].Subject, certs[0].NotAfter.UTC().Format(time.RFC3339)).About("certificate")
 	}
 	rec := &record[tokenIssuerRecord]{ID: pki.Thumbprint(certs[0])[:16], Name: issuer.Issuer + " " + pki.Thumbprint(certs[0])[:16], Value: tokenIssuerRecord{issuer, certs[0].NotAfter.UTC()}}
 	err = s.db.Change(r.Context(), "add token issuer", func(tx *sitedb.Tx) error {
@@ -194,7 +194,7 @@ func (s *Server) blockCertificate(w http.ResponseWriter, r *http.Request) error 
 	}
 	id := thumbprint(in.ID)
 	if !isThumbprint(id) {
-		return opencmg.Errorf(opencmg.Invalid, "id: must be the SHA-256 thumbprint of the certificate in hexadecimal")
+		return opencmg.Errorf(opencmg.Invalid, "id: must be the SHA-256 thumbprint of the certificate in hexadecimal").About("id")
 	}
 	rec := &record[blockedRecord]{ID: id, Name: id, Value: blockedRecord{Reason: in.Reason}}
 	err := s.db.Change(r.Context(), "block certificate", func(tx *sitedb.Tx) error {

@@ -162,7 +162,7 @@ const checklistTimeout = time.Minute
 
 func (s *Server) answerChecklist(w http.ResponseWriter, r *http.Request, in *adminservice.ChecklistRequest, kept time.Duration) error {
 	if in.Instances < 0 || in.Instances > opencmg.MaxInstances {
-		return opencmg.Errorf(opencmg.Invalid, "instances: must be 1 to %d, is %d", opencmg.MaxInstances, in.Instances)
+		return opencmg.Errorf(opencmg.Invalid, "instances: must be 1 to %d, is %d", opencmg.MaxInstances, in.Instances).About("instances")
 	}
 	size, err := opencmg.ParseVMSize(string(in.Size))
 	if err != nil {

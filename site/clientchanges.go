@@ -25,7 +25,7 @@ func (s *Server) blockClient(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if !label(in.Reason, maxDescription) {
-		return opencmg.Errorf(opencmg.Invalid, "reason: must be at most %d characters without control characters", maxDescription)
+		return opencmg.Errorf(opencmg.Invalid, "reason: must be at most %d characters without control characters", maxDescription).About("reason")
 	}
 	err = s.db.Change(r.Context(), "block client", func(tx *sitedb.Tx) error {
 		before, err := tx.BlockClient(id, callerOf(r.Context()).account, in.Reason)
@@ -164,11 +164,11 @@ func (s *Server) listSiteTokens(w http.ResponseWriter, r *http.Request) error {
 	}
 	f := sitedb.TokenFilter{ID: strings.Trim(v.Get("id"), "{}"), Text: v.Get("search"), Kind: opencmg.AuthMode(v.Get("kind"))}
 	if f.Kind != "" && f.Kind != opencmg.AuthClientToken && f.Kind != opencmg.AuthCCMToken {
-		return opencmg.Errorf(opencmg.Invalid, "kind %q: must be %s or %s", f.Kind, opencmg.AuthClientToken, opencmg.AuthCCMToken)
+		return opencmg.Errorf(opencmg.Invalid, "kind %q: must be %s or %s", f.Kind, opencmg.AuthClientToken, opencmg.AuthCCMToken).About("kind")
 	}
 	if c := v.Get("client"); c != "" {
 		if f.ClientID, err = opencmg.ParseClientID(c); err != nil {
-			return opencmg.Errorf(opencmg.Invalid, "client: %w", err)
+			return opencmg.Errorf(opencmg.Invalid, "client: %w", err).About("client")
 		}
 	}
 	if f.Blocked, err = queryBool(r, "blocked"); err != nil {

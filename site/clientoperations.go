@@ -21,7 +21,7 @@ import (
 func taskType(name string) (int, error) {
 	t, ok := ccm.TaskTypes()[name]
 	if !ok {
-		return 0, opencmg.Errorf(opencmg.Invalid, "task %q: must be one of %s", name, strings.Join(slices.Sorted(maps.Keys(ccm.TaskTypes())), ", "))
+		return 0, opencmg.Errorf(opencmg.Invalid, "task %q: must be one of %s", name, strings.Join(slices.Sorted(maps.Keys(ccm.TaskTypes())), ", ")).About("task")
 	}
 	return t, nil
 }
@@ -89,7 +89,7 @@ func (s *Server) notifyClients(w http.ResponseWriter, r *http.Request) error {
 	for i, id := range in.Clients {
 		var err error
 		if in.Clients[i], err = opencmg.ParseClientID(string(id)); err != nil {
-			return opencmg.Errorf(opencmg.Invalid, "clients: %.80q: %w", string(id), err)
+			return opencmg.Errorf(opencmg.Invalid, "clients: %.80q: %w", string(id), err).About("clients")
 		}
 	}
 	if in.Where != nil {

@@ -58,7 +58,7 @@ func registeredClient(c *sitedb.Client) adminservice.RegisteredClient {
 func clientFilter(in *adminservice.ClientChoice) (sitedb.ClientFilter, error) {
 	f := sitedb.ClientFilter{Text: in.Search, Auth: in.Auth, Group: in.Group}
 	if in.Auth != "" && !in.Auth.Valid() {
-		return f, opencmg.Errorf(opencmg.Invalid, "auth %q: must be pki, entra, bulk-token, client-token, ccm-token or none", in.Auth)
+		return f, opencmg.Errorf(opencmg.Invalid, "auth %q: must be pki, entra, bulk-token, client-token, ccm-token or none", in.Auth).About("auth")
 	}
 	if in.Approval == "" {
 		return f, nil
@@ -69,7 +69,7 @@ func clientFilter(in *adminservice.ClientChoice) (sitedb.ClientFilter, error) {
 			return f, nil
 		}
 	}
-	return f, opencmg.Errorf(opencmg.Invalid, "approval %q: must be pending, approved, approved-by-entra or refused", in.Approval)
+	return f, opencmg.Errorf(opencmg.Invalid, "approval %q: must be pending, approved, approved-by-entra or refused", in.Approval).About("approval")
 }
 
 // listClients is GET Clients.
@@ -89,7 +89,7 @@ func (s *Server) listClients(w http.ResponseWriter, r *http.Request) error {
 	if len(q.OrderBy) > 0 {
 		p.Order, p.Descending = clientOrders[strings.ToLower(q.OrderBy[0].Property)], q.OrderBy[0].Descending
 		if p.Order == "" || len(q.OrderBy) > 1 {
-			return opencmg.Errorf(opencmg.Invalid, "$orderby: must be name, lastSeen or registered, with asc or desc")
+			return opencmg.Errorf(opencmg.Invalid, "$orderby: must be name, lastSeen or registered, with asc or desc").About("$orderby")
 		}
 	}
 	choice := adminservice.ClientChoice{Search: v.Get("search"), Auth: opencmg.AuthMode(v.Get("auth")), Approval: v.Get("approval"), Group: v.Get("group")}
@@ -274,7 +274,7 @@ func (s *Server) getInventory(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	case "", "json":
 	default:
-		return opencmg.Errorf(opencmg.Invalid, "format %q: must be json or xml", format)
+		return opencmg.Errorf(opencmg.Invalid, "format %q: must be json or xml", format).About("format")
 	}
 	parsed, err := ccm.ParseReport(report.XML)
 	if err != nil {

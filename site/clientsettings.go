@@ -100,7 +100,7 @@ func (s *Server) changeClientSettings(w http.ResponseWriter, r *http.Request) er
 			{"stateMinutes", &v.StateMinutes, in.StateMinutes}, {"keepAliveMinutes", &v.KeepAliveMinutes, in.KeepAliveMinutes},
 		} {
 			if set(f.to, f.from); *f.to < 1 || *f.to > longestInterval {
-				return opencmg.Errorf(opencmg.Invalid, "%s: must be 1 to %d, is %d", f.name, longestInterval, *f.to)
+				return opencmg.Errorf(opencmg.Invalid, "%s: must be 1 to %d, is %d", f.name, longestInterval, *f.to).About(f.name)
 			}
 		}
 		return s.audit(r.Context(), tx, msgChanged, kindClientSettings, rec.ID, "changed client settings %s, cloud management gateway %s", rec.Name, onOff(v.AllowCloudManagementGateway))

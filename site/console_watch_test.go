@@ -229,7 +229,7 @@ func TestConsoleGroupsSettingsAndRecords(t *testing.T) {
 	g := r.selfHosted()
 	v := r.console(r.c.Token)
 	v.see("boundary-groups", "Default-Site-Boundary-Group&lt;LAB&gt;")
-	if status, page := v.post("boundary-groups/new", url.Values{"name": {"Branch"}, "boundaries": {"10.0.0.300"}, "system": {g.ID}}); status != http.StatusBadRequest || !strings.Contains(page, "10.0.0.300") || !strings.Contains(page, `value="`+g.ID+`" checked`) {
+	if status, page := v.post("boundary-groups/new", url.Values{"name": {"Branch"}, "ticks": {"sent"}, "boundaries": {"10.0.0.300"}, "system": {g.ID}}); status != http.StatusBadRequest || !strings.Contains(page, "10.0.0.300") || !strings.Contains(page, `value="`+g.ID+`" checked`) {
 		t.Errorf("a boundary that is none: %d\n%s", status, page)
 	}
 	v.post("boundary-groups/new", url.Values{"name": {"Branch"}, "boundaries": {"10.0.0.0/8\r\n192.0.2.0/24"}, "system": {g.ID}, "preferCloud": {"on"}})

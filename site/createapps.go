@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 
@@ -28,7 +29,7 @@ func (s *Server) createApplications(w http.ResponseWriter, r *http.Request) erro
 	}
 	in.TenantID = strings.ToLower(in.TenantID)
 	if !opencmg.IsGUID(in.TenantID) {
-		return opencmg.Errorf(opencmg.Invalid, "tenantId %q: must be the directory (tenant) ID, a GUID", in.TenantID)
+		return opencmg.Errorf(opencmg.Invalid, "tenantId %q: must be the directory (tenant) ID, a GUID", in.TenantID).About("tenantId")
 	}
 	if err := checkAppNames(&in); err != nil {
 		return err
@@ -37,7 +38,7 @@ func (s *Server) createApplications(w http.ResponseWriter, r *http.Request) erro
 		in.SecretYears = 1
 	}
 	if in.SecretYears != 1 && in.SecretYears != 2 {
-		return opencmg.Errorf(opencmg.Invalid, "secretYears: must be 1 or 2")
+		return opencmg.Errorf(opencmg.Invalid, "secretYears: must be 1 or 2").About("secretYears")
 	}
 	if err := checkSignIn(&in.SignIn); err != nil {
 		return err
@@ -66,10 +67,10 @@ func (s *Server) forServerApp(ctx context.Context, in *adminservice.CreateApplic
 	}
 	server, err := read[applicationRecord](ctx, s.db, kindApplication, in.ServerAppID)
 	if err != nil || server.Value.Kind != adminservice.ServerApplication {
-		return opencmg.Errorf(opencmg.Invalid, "serverAppId: there is no server application %q: import or create one", in.ServerAppID)
+		return opencmg.Errorf(opencmg.Invalid, "serverAppId: there is no server application %q: import or create one", in.ServerAppID).About("serverAppId")
 	}
 	if server.Value.ScopeID == "" {
-		return opencmg.Errorf(opencmg.Conflict, "serverAppId: %s was imported, and what it exposes is not known: register the client app in the portal, and import it too", server.Name)
+		return opencmg.Errorf(opencmg.Conflict, "serverAppId: %s was imported, and what it exposes is not known: register the client app in the portal, and import it too", server.Name).About("serverAppId")
 	}
 	t, err := read[tenantRecord](ctx, s.db, kindTenant, server.Value.TenantID)
 	if err != nil {
@@ -83,11 +84,11 @@ func checkAppNames(in *adminservice.CreateApplications) error {
 	in.ServerName, in.ClientName = strings.TrimSpace(in.ServerName), strings.TrimSpace(in.ClientName)
 	switch {
 	case in.ServerAppID != "" && (in.ServerName != "" || in.ClientName == ""):
-		return opencmg.Errorf(opencmg.Invalid, "serverAppId: goes with clientName, and without serverName")
+		return opencmg.Errorf(opencmg.Invalid, "serverAppId: goes with clientName, and without serverName").About("serverAppId")
 	case in.ServerAppID == "" && in.ServerName == "":
-		return opencmg.Errorf(opencmg.Invalid, "serverName: give the server app a name, or say with serverAppId which one a client app is for")
+		return opencmg.Errorf(opencmg.Invalid, "serverName: give the server app a name, or say with serverAppId which one a client app is for").About("serverName")
 	case sameName(in.ServerName, in.ClientName):
-		return opencmg.Errorf(opencmg.Invalid, "serverName and clientName: give the two registrations different names")
+		return opencmg.Errorf(opencmg.Invalid, "serverName and clientName: give the two registrations different names").About("clientName")
 	}
 	return nil
 }
@@ -101,7 +102,7 @@ func checkSignIn(in *adminservice.SignIn) error {
 		}
 	}
 	if ways != 1 || in.Secret != "" && in.ClientID == "" {
-		return opencmg.Errorf(opencmg.Invalid, "signIn: choose one of secret (with clientId), deviceCode and managedIdentity")
+		return opencmg.Errorf(opencmg.Invalid, "signIn: choose one of secret (with clientId), deviceCode and managedIdentity").About("signIn")
 	}
 	return nil
 }
@@ -173,20 +174,20 @@ func (s *Server) checkWishedService(ctx context.Context, in *adminservice.Create
 		return nil
 	}
 	if w.Name = strings.TrimSpace(w.Name); w.Name == "" {
-		return opencmg.Errorf(opencmg.Invalid, "service.name: give the Azure service a name")
+		return opencmg.Errorf(opencmg.Invalid, "service.name: give the Azure service a name").About("service.name")
 	}
 	if (in.ClientName == "") == (w.ClientAppID == "") {
-		return opencmg.Errorf(opencmg.Invalid, "service.clientAppId: name a client application that is there, or give clientName for one that is to be made")
+		return opencmg.Errorf(opencmg.Invalid, "service.clientAppId: name a client application that is there, or give clientName for one that is to be made").About("service.clientAppId")
 	}
 	v := azureServiceRecord{TenantID: in.TenantID, UserDeltaMinutes: w.UserDeltaMinutes, UserFullHours: w.UserFullHours, GroupDeltaMinutes: w.GroupDeltaMinutes, GroupFullHours: w.GroupFullHours}
 	if err := v.checkIntervals(); err != nil {
-		return err
+		return opencmg.About("service", err)
 	}
 	return s.db.View(ctx, "check Azure service", func(tx *sitedb.Tx) error {
 		if w.ClientAppID != "" {
 			client, err := get[applicationRecord](tx, kindApplication, w.ClientAppID)
 			if err != nil || client.Value.Kind != adminservice.ClientApplication || client.Value.TenantID != in.TenantID {
-				return opencmg.Errorf(opencmg.Invalid, "service.clientAppId: there is no client application %q of the tenant: import or create one", w.ClientAppID)
+				return opencmg.Errorf(opencmg.Invalid, "service.clientAppId: there is no client application %q of the tenant: import or create one", w.ClientAppID).About("service.clientAppId")
 			}
 		}
 		services, err := all[azureServiceRecord](tx, kindAzureService)
@@ -195,10 +196,14 @@ func (s *Server) checkWishedService(ctx context.Context, in *adminservice.Create
 		}
 		for _, o := range services {
 			if sameName(o.Name, w.Name) {
-				return opencmg.Errorf(opencmg.Conflict, "service.name: there is an Azure service %s already: give another name", o.Name)
+				return opencmg.Errorf(opencmg.Conflict, "service.name: there is an Azure service %s already: give another name", o.Name).About("service.name")
 			}
 		}
-		return onlyServiceOfTenant(tx, &record[azureServiceRecord]{Value: v})
+		err = onlyServiceOfTenant(tx, &record[azureServiceRecord]{Value: v})
+		if e, ok := errors.AsType[*opencmg.Error](err); ok && in.ServerAppID == "" {
+			return e.About("tenantId")
+		}
+		return err
 	})
 }
 

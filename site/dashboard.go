@@ -59,7 +59,7 @@ func (s *Server) getDashboard(w http.ResponseWriter, r *http.Request) error {
 	if text := r.URL.Query().Get("minutes"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < adminservice.MinDashboardMinutes || n > adminservice.MaxDashboardMinutes {
-			return opencmg.Errorf(opencmg.Invalid, "minutes: must be a whole number from %d to %d (90 days), is %.20q", adminservice.MinDashboardMinutes, adminservice.MaxDashboardMinutes, text)
+			return opencmg.Errorf(opencmg.Invalid, "minutes: must be a whole number from %d to %d (90 days), is %.20q", adminservice.MinDashboardMinutes, adminservice.MaxDashboardMinutes, text).About("minutes")
 		}
 		minutes = n
 	}

@@ -338,7 +338,7 @@ func listDirectory[T any](s *Server, w http.ResponseWriter, r *http.Request, kin
 		return opencmg.Errorf(opencmg.Invalid, "$filter: is not for users and groups; search=TEXT looks in names, mail addresses and IDs")
 	}
 	if len(q.OrderBy) > 1 || len(q.OrderBy) == 1 && !strings.EqualFold(q.OrderBy[0].Property, "displayName") {
-		return opencmg.Errorf(opencmg.Invalid, "$orderby: must be displayName, with asc or desc")
+		return opencmg.Errorf(opencmg.Invalid, "$orderby: must be displayName, with asc or desc").About("$orderby")
 	}
 	f := sitedb.DirectoryFilter{Kind: kind, Text: v.Get("search"), TenantID: strings.ToLower(v.Get("tenant")), Group: strings.ToLower(v.Get("group"))}
 	list, total, err := s.db.Directory(r.Context(), f, len(q.OrderBy) == 1 && q.OrderBy[0].Descending, q.Skip, q.Top)

@@ -147,7 +147,7 @@ func (s *Server) environment(e opencmg.Environment) (opencmg.Environment, error)
 	}
 	e, err := opencmg.ParseEnvironment(string(e))
 	if err == nil && !slices.Contains(s.cfg.Environments, e) {
-		err = opencmg.Errorf(opencmg.Invalid, "environment %s is not offered by this site: choose one of %q", e, s.cfg.Environments)
+		err = opencmg.Errorf(opencmg.Invalid, "environment %s is not offered by this site: choose one of %q", e, s.cfg.Environments).About("environment")
 	}
 	return e, err
 }
@@ -166,10 +166,10 @@ func (s *Server) importApplication(w http.ResponseWriter, r *http.Request) error
 		Imported: true, ServerAppID: in.ServerAppID, SecretExpires: in.SecretExpires.UTC(), FederatedFile: in.FederatedFile,
 	}
 	if in.Name = strings.TrimSpace(in.Name); in.Name == "" {
-		return opencmg.Errorf(opencmg.Invalid, "name: give the name that the registration has in Entra")
+		return opencmg.Errorf(opencmg.Invalid, "name: give the name that the registration has in Entra").About("name")
 	}
 	if !opencmg.IsGUID(v.ClientID) {
-		return opencmg.Errorf(opencmg.Invalid, "clientId %q: must be the application (client) ID, a GUID, and not the object ID", in.ClientID)
+		return opencmg.Errorf(opencmg.Invalid, "clientId %q: must be the application (client) ID, a GUID, and not the object ID", in.ClientID).About("clientId")
 	}
 	secret, err := importedCredential(&in, &v, s.cfg.Now())
 	if err != nil {
@@ -180,12 +180,12 @@ func (s *Server) importApplication(w http.ResponseWriter, r *http.Request) error
 		if v.Kind == adminservice.ClientApplication && v.ServerAppID != "" {
 			server, err := get[applicationRecord](tx, kindApplication, v.ServerAppID)
 			if err != nil || server.Value.Kind != adminservice.ServerApplication {
-				return opencmg.Errorf(opencmg.NotFound, "serverAppId: there is no server application %s: import or create it first", v.ServerAppID)
+				return opencmg.Errorf(opencmg.NotFound, "serverAppId: there is no server application %s: import or create it first", v.ServerAppID).About("serverAppId")
 			}
 			v.TenantID = server.Value.TenantID
 		}
 		if !opencmg.IsGUID(v.TenantID) {
-			return opencmg.Errorf(opencmg.Invalid, "tenantId %q: must be the directory (tenant) ID, a GUID", in.TenantID)
+			return opencmg.Errorf(opencmg.Invalid, "tenantId %q: must be the directory (tenant) ID, a GUID", in.TenantID).About("tenantId")
 		}
 		if err := ensureTenant(tx, v.TenantID, in.TenantName, env); err != nil {
 			return err
@@ -196,7 +196,7 @@ func (s *Server) importApplication(w http.ResponseWriter, r *http.Request) error
 		}
 		for _, a := range apps {
 			if a.Value.ClientID == v.ClientID && a.Value.TenantID == v.TenantID {
-				return opencmg.Errorf(opencmg.Conflict, "the application with client ID %s is recorded already, as %s %s: server and client app are two registrations", v.ClientID, a.Value.Kind, a.Name)
+				return opencmg.Errorf(opencmg.Conflict, "the application with client ID %s is recorded already, as %s %s: server and client app are two registrations", v.ClientID, a.Value.Kind, a.Name).About("clientId")
 			}
 		}
 		rec.Value = v
@@ -251,20 +251,20 @@ func importedCredential(in *adminservice.ImportApplication, v *applicationRecord
 	switch v.Kind {
 	case adminservice.ClientApplication:
 		if given > 0 {
-			return nil, opencmg.Errorf(opencmg.Invalid, "a client application is a public client: it has no secret")
+			return nil, opencmg.Errorf(opencmg.Invalid, "a client application is a public client: it has no secret").About("secret")
 		}
 		return nil, nil
 	case adminservice.ServerApplication:
 	default:
-		return nil, opencmg.Errorf(opencmg.Invalid, "kind %q: must be %s or %s", v.Kind, adminservice.ServerApplication, adminservice.ClientApplication)
+		return nil, opencmg.Errorf(opencmg.Invalid, "kind %q: must be %s or %s", v.Kind, adminservice.ServerApplication, adminservice.ClientApplication).About("kind")
 	}
 	switch {
 	case given != 1:
-		return nil, opencmg.Errorf(opencmg.Invalid, "give one of secret (with secretExpires), certificatePem and federatedTokenFile")
+		return nil, opencmg.Errorf(opencmg.Invalid, "give one of secret (with secretExpires), certificatePem and federatedTokenFile").About("secret")
 	case in.CertificatePEM != "":
 		pair, err := pki.ParseKeyPair([]byte(in.CertificatePEM))
 		if err != nil {
-			return nil, opencmg.Errorf(opencmg.Invalid, "certificatePem: %w", err)
+			return nil, opencmg.Errorf(opencmg.Invalid, "certificatePem: %w", err).About("certificatePem")
 		}
 		v.Credential, v.SecretExpires = credentialCertificate, pair.Leaf.NotAfter.UTC()
 		return []byte(in.CertificatePEM), nil
@@ -273,10 +273,10 @@ func importedCredential(in *adminservice.ImportApplication, v *applicationRecord
 		return nil, nil
 	}
 	if in.SecretExpires.IsZero() {
-		return nil, opencmg.Errorf(opencmg.Invalid, "secretExpires: give the date on which the secret ends, as Entra shows it: nobody else will remind you")
+		return nil, opencmg.Errorf(opencmg.Invalid, "secretExpires: give the date on which the secret ends, as Entra shows it: nobody else will remind you").About("secretExpires")
 	}
 	if in.SecretExpires.Before(now) {
-		return nil, opencmg.Errorf(opencmg.Invalid, "secretExpires: the secret ended at %s: make a new one in Entra", in.SecretExpires.UTC().Format(time.RFC3339))
+		return nil, opencmg.Errorf(opencmg.Invalid, "secretExpires: the secret ended at %s: make a new one in Entra", in.SecretExpires.UTC().Format(time.RFC3339)).About("secretExpires")
 	}
 	v.Credential = credentialSecret
 	return []byte(in.Secret), nil

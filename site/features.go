@@ -55,7 +55,7 @@ func (s *Server) changeFeature(w http.ResponseWriter, r *http.Request) error {
 		return opencmg.Errorf(opencmg.NotFound, "there is no optional feature %q: the site has %s", id, adminservice.FeatureGateway)
 	}
 	if in.On == nil {
-		return opencmg.Errorf(opencmg.Invalid, "on: say true or false")
+		return opencmg.Errorf(opencmg.Invalid, "on: say true or false").About("on")
 	}
 	var rec *record[featureRecord]
 	err = s.db.Change(r.Context(), "switch feature", func(tx *sitedb.Tx) error {

@@ -202,7 +202,7 @@ func (s *Server) createGateway(w http.ResponseWriter, r *http.Request) error {
 		}
 		for _, o := range others {
 			if sameName(o.Value.ServiceName, v.ServiceName) {
-				return opencmg.Errorf(opencmg.Conflict, "gateway %s has the service name %s already: choose another one, or change that gateway", o.Name, v.ServiceName)
+				return opencmg.Errorf(opencmg.Conflict, "gateway %s has the service name %s already: choose another one, or change that gateway", o.Name, v.ServiceName).About("certificate.serviceName")
 			}
 		}
 		if err := knownCertificates(tx, &v.Settings); err != nil {
@@ -214,6 +214,9 @@ func (s *Server) createGateway(w http.ResponseWriter, r *http.Request) error {
 		}
 		rec.ID = strconv.FormatInt(firstServiceID+n, 10)
 		if err := rec.put(tx, kindGateway); err != nil {
+			if e, ok := errors.AsType[*opencmg.Error](err); ok && e.Field == "name" {
+				return e.About(fieldDeploymentName) // which the gateway is called by
+			}
 			return err
 		}
 		if len(pfx) > 0 {

@@ -129,7 +129,7 @@ func readLog(path, after string, tail int64) (text []byte, position string, err 
 	was, number, _ := strings.Cut(after, ".")
 	n, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || n < 0 {
-		return nil, "", opencmg.Errorf(opencmg.Invalid, "after: must be what the field %s of an earlier answer said", adminservice.LogPosition)
+		return nil, "", opencmg.Errorf(opencmg.Invalid, "after: must be what the field %s of an earlier answer said", adminservice.LogPosition).About("after")
 	}
 	if was == mark && n <= size {
 		text, err = readRange(path, n, size)

@@ -3,6 +3,7 @@ package site
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -27,7 +28,7 @@ func checkSettings(g *adminservice.GatewaySettings) error {
 		g.Instances = 1
 	}
 	if g.Instances < 1 || g.Instances > opencmg.MaxInstances {
-		return opencmg.Errorf(opencmg.Invalid, "instances: must be 1 to %d, is %d", opencmg.MaxInstances, g.Instances)
+		return opencmg.Errorf(opencmg.Invalid, "instances: must be 1 to %d, is %d", opencmg.MaxInstances, g.Instances).About("instances")
 	}
 	for _, b := range []**bool{&g.CheckRevocation, &g.EnforceTLS12, &g.EnableContent} {
 		if *b == nil {
@@ -36,7 +37,7 @@ func checkSettings(g *adminservice.GatewaySettings) error {
 		}
 	}
 	if g.MinTLS != "" && g.MinTLS != "1.2" && g.MinTLS != "1.3" {
-		return opencmg.Errorf(opencmg.Invalid, "minTls: must be 1.2 or 1.3, is %q", g.MinTLS)
+		return opencmg.Errorf(opencmg.Invalid, "minTls: must be 1.2 or 1.3, is %q", g.MinTLS).About("minTls")
 	}
 	if g.Traffic == nil {
 		g.Traffic = &adminservice.Threshold{GB: defaultTrafficGB}
@@ -46,14 +47,27 @@ func checkSettings(g *adminservice.GatewaySettings) error {
 	}
 	for name, t := range map[string]*adminservice.Threshold{"traffic": g.Traffic, "storage": g.Storage} {
 		t.WarningPct, t.CriticalPct = cmp.Or(t.WarningPct, 50), cmp.Or(t.CriticalPct, 90)
-		if t.GB < 1 || t.WarningPct < 1 || t.WarningPct > t.CriticalPct || t.CriticalPct > 100 {
-			return opencmg.Errorf(opencmg.Invalid, "%s: gb must be at least 1, and 1 <= warningPct <= criticalPct <= 100", name)
+		if field := wrongOf(t); field != "" {
+			return opencmg.Errorf(opencmg.Invalid, "%s: gb must be at least 1, and 1 <= warningPct <= criticalPct <= 100", name).About(name + "." + field)
 		}
 		if name == "storage" && t.StopService {
-			return opencmg.Errorf(opencmg.Invalid, "storage: stopService goes with the traffic threshold only")
+			return opencmg.Errorf(opencmg.Invalid, "storage: stopService goes with the traffic threshold only").About("storage.stopService")
 		}
 	}
 	return nil
+}
+
+// wrongOf is the field of a threshold that makes no sense, empty if all do.
+func wrongOf(t *adminservice.Threshold) string {
+	switch {
+	case t.GB < 1:
+		return "gb"
+	case t.CriticalPct > 100:
+		return "criticalPct"
+	case t.WarningPct < 1 || t.WarningPct > t.CriticalPct:
+		return "warningPct"
+	}
+	return ""
 }
 
 // plan turns a request into a record, without asking the cloud. pfx is the
@@ -74,9 +88,9 @@ func (s *Server) planGateway(ctx context.Context, in *adminservice.NewGateway) (
 	v.Prefix = cmp.Or(in.DeploymentName, strings.ToLower(strings.SplitN(cert.ServiceName, ".", 2)[0]))
 	if err := opencmg.ValidateDeploymentName(v.Prefix); err != nil {
 		if in.DeploymentName == "" {
-			return v, nil, opencmg.Errorf(opencmg.Invalid, "the first label of the service name %s can not be the deployment name: give another deploymentName: %w", v.ServiceName, err)
+			return v, nil, opencmg.Errorf(opencmg.Invalid, "the first label of the service name %s can not be the deployment name: give another deploymentName: %w", v.ServiceName, err).About(fieldDeploymentName)
 		}
-		return v, nil, err
+		return v, nil, opencmg.About(fieldDeploymentName, err)
 	}
 	switch v.Model {
 	case adminservice.ModelSelfHosted:
@@ -88,7 +102,7 @@ func (s *Server) planGateway(ctx context.Context, in *adminservice.NewGateway) (
 		// which keeps its group and storage account (cmg-behaviour M10).
 		in.ExistingGroup = true
 	default:
-		return v, nil, opencmg.Errorf(opencmg.Invalid, "model %q: must be %s, %s or, for a deployment that is to be converted, %s", v.Model, adminservice.ModelScaleSet, adminservice.ModelSelfHosted, adminservice.ModelClassic)
+		return v, nil, opencmg.Errorf(opencmg.Invalid, "model %q: must be %s, %s or, for a deployment that is to be converted, %s", v.Model, adminservice.ModelScaleSet, adminservice.ModelSelfHosted, adminservice.ModelClassic).About("model")
 	}
 	app, err := s.deployingApp(ctx, in.ServerAppID)
 	if err != nil {
@@ -100,13 +114,13 @@ func (s *Server) planGateway(ctx context.Context, in *adminservice.NewGateway) (
 	}
 	v.ServerAppID, v.TenantID, v.Environment = app.ID, t.ID, t.Value.Environment
 	if in.Environment != "" && !strings.EqualFold(string(in.Environment), string(v.Environment)) {
-		return v, nil, opencmg.Errorf(opencmg.Invalid, "environment %s: application %s belongs to a tenant of %s", in.Environment, app.Name, v.Environment)
+		return v, nil, opencmg.Errorf(opencmg.Invalid, "environment %s: application %s belongs to a tenant of %s", in.Environment, app.Name, v.Environment).About("environment")
 	}
 	v.SubscriptionID = strings.ToLower(in.SubscriptionID)
 	v.Region, v.ResourceGroup, v.CreateGroup = opencmg.RegionName(in.Region), in.ResourceGroup, !in.ExistingGroup
 	if v.ResourceGroup == "" {
 		if in.ExistingGroup {
-			return v, nil, opencmg.Errorf(opencmg.Invalid, "resourceGroup: name the existing group")
+			return v, nil, opencmg.Errorf(opencmg.Invalid, "resourceGroup: name the existing group").About("resourceGroup")
 		}
 		v.ResourceGroup = v.Prefix
 	}
@@ -134,11 +148,11 @@ func (s *Server) deployingApp(ctx context.Context, id string) (*record[applicati
 	case len(apps) == 1:
 		return apps[0], nil
 	case id != "":
-		return nil, opencmg.Errorf(opencmg.NotFound, "serverAppId: there is no server application %q: import or create one", id)
+		return nil, opencmg.Errorf(opencmg.NotFound, "serverAppId: there is no server application %q: import or create one", id).About("serverAppId")
 	case len(apps) == 0:
 		return nil, opencmg.Errorf(opencmg.Conflict, "the site has no server application yet: connect it to a tenant first (Azure services)")
 	}
-	return nil, opencmg.Errorf(opencmg.Invalid, "serverAppId: the site has %d server applications: say which one deploys", len(apps))
+	return nil, opencmg.Errorf(opencmg.Invalid, "serverAppId: the site has %d server applications: say which one deploys", len(apps)).About("serverAppId")
 }
 
 func (v *gatewayRecord) setCertificate(c *usableCertificate) {
@@ -161,19 +175,48 @@ func (c checksFailed) Error() string { return "checks failed" }
 
 func (c checksFailed) Checks() []opencmg.Check { return c }
 
+const fieldDeploymentName = "deploymentName"
+
+// fieldOfFault is the field to correct when checks of a server certificate
+// failed: the file, unless one of the names that belong to it is all that is
+// wrong.
+func fieldOfFault(checks []opencmg.Check) string {
+	fields := map[string]string{"service-name": "serviceName", "deployment-name": fieldDeploymentName}
+	field := ""
+	for _, c := range checks {
+		if c.State != opencmg.CheckFail {
+			continue
+		}
+		if f := cmp.Or(fields[c.ID], "pfx"); field == "" || field == f {
+			field = f
+		} else {
+			field = "pfx"
+		}
+	}
+	return field
+}
+
+// aboutFile says that the PFX can not be opened, unless its password is wrong.
+func aboutFile(err error) error {
+	if e, ok := errors.AsType[*opencmg.Error](err); ok && e.Field != "" {
+		return err
+	}
+	return opencmg.About("pfx", err)
+}
+
 // inspectCertificate checks a server authentication certificate as a whole. A
 // failed check is an error.
 func (s *Server) inspectCertificate(in *adminservice.ServerCertificate, o pki.ServerCertificateOptions) (*usableCertificate, error) {
 	if in.ACME != nil {
-		return nil, opencmg.Errorf(opencmg.Invalid, "certificate: give either pfx or acme, not both")
+		return nil, opencmg.Errorf(opencmg.Invalid, "certificate: give either pfx or acme, not both").About("acme")
 	}
 	if len(in.PFX) == 0 {
-		return nil, opencmg.Errorf(opencmg.Invalid, "certificate.pfx: upload the server authentication certificate with its private key as PFX")
+		return nil, opencmg.Errorf(opencmg.Invalid, "certificate.pfx: upload the server authentication certificate with its private key as PFX").About("pfx")
 	}
 	o.Now = s.cfg.Now()
 	info, checks, err := pki.InspectServerCertificate(in.PFX, []byte(in.Password), o)
 	if err != nil {
-		return nil, err
+		return nil, aboutFile(err)
 	}
 	var failed []string
 	for _, c := range checks {
@@ -183,7 +226,7 @@ func (s *Server) inspectCertificate(in *adminservice.ServerCertificate, o pki.Se
 	}
 	if len(failed) > 0 {
 		text := "the server certificate can not be used: " + strings.Join(failed, ". ")
-		return nil, &opencmg.Error{Kind: opencmg.Invalid, Msg: text, Err: checksFailed(checks)}
+		return nil, &opencmg.Error{Kind: opencmg.Invalid, Msg: text, Field: fieldOfFault(checks), Err: checksFailed(checks)}
 	}
 	u := &usableCertificate{ServerCertificateInfo: info, checks: checks}
 	u.pfx, err = pki.ReencodePFX(in.PFX, []byte(in.Password))
@@ -197,11 +240,11 @@ func (s *Server) checkServerCertificate(w http.ResponseWriter, r *http.Request) 
 		return err
 	}
 	if len(in.PFX) == 0 {
-		return opencmg.Errorf(opencmg.Invalid, "pfx: upload the server authentication certificate with its private key as PFX")
+		return opencmg.Errorf(opencmg.Invalid, "pfx: upload the server authentication certificate with its private key as PFX").About("pfx")
 	}
 	info, checks, err := pki.InspectServerCertificate(in.PFX, []byte(in.Password), pki.ServerCertificateOptions{ServiceName: in.ServiceName, Now: s.cfg.Now()})
 	if err != nil {
-		return err
+		return aboutFile(err)
 	}
 	return answer(w, http.StatusOK, adminservice.CertificateReport{
 		Subject: info.Subject, Names: info.DNSNames, ServiceName: info.ServiceName, DeploymentName: info.DeploymentName,
@@ -240,7 +283,7 @@ func (s *Server) checkGateway(w http.ResponseWriter, r *http.Request) error {
 // applyChange takes over what the change names.
 func applyChange(g *adminservice.GatewaySettings, c *adminservice.GatewayChange) error {
 	if c.Instances != nil && *c.Instances < 1 {
-		return opencmg.Errorf(opencmg.Invalid, "instances: must be 1 to %d, is %d", opencmg.MaxInstances, *c.Instances)
+		return opencmg.Errorf(opencmg.Invalid, "instances: must be 1 to %d, is %d", opencmg.MaxInstances, *c.Instances).About("instances")
 	}
 	set(&g.Description, c.Description)
 	set(&g.Size, c.Size)
@@ -266,7 +309,7 @@ func applyChange(g *adminservice.GatewaySettings, c *adminservice.GatewayChange)
 func knownCertificates(tx *sitedb.Tx, g *adminservice.GatewaySettings) error {
 	for _, id := range g.Certificates {
 		if _, err := tx.Object(kindTrusted, id); err != nil {
-			return opencmg.Errorf(opencmg.Invalid, "certificates: there is no trusted certificate %q: add it first (TrustedCertificates)", id)
+			return opencmg.Errorf(opencmg.Invalid, "certificates: there is no trusted certificate %q: add it first (TrustedCertificates)", id).About("certificates")
 		}
 	}
 	return nil

@@ -37,7 +37,7 @@ func (s *Server) changePoint(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if in.GatewayID == nil {
-		return opencmg.Errorf(opencmg.Invalid, "gatewayId: name the gateway that the connection point serves; empty for none")
+		return opencmg.Errorf(opencmg.Invalid, "gatewayId: name the gateway that the connection point serves; empty for none").About("gatewayId")
 	}
 	version, err := ifMatch(r)
 	if err != nil {
@@ -47,7 +47,7 @@ func (s *Server) changePoint(w http.ResponseWriter, r *http.Request) error {
 	if *in.GatewayID != "" {
 		g, err := s.findGateway(r.Context(), *in.GatewayID)
 		if err != nil {
-			return err
+			return opencmg.About("gatewayId", err)
 		}
 		id = g.ID
 	}
@@ -128,10 +128,10 @@ func (v *roleRecord) check() error {
 	switch v.Kind {
 	case opencmg.KindManagementPoint, opencmg.KindSoftwareUpdatePoint, opencmg.KindService, adminservice.KindAdminService:
 	default:
-		return opencmg.Errorf(opencmg.Invalid, "kind %q: must be %s, %s, %s or %s", v.Kind, opencmg.KindManagementPoint, opencmg.KindSoftwareUpdatePoint, adminservice.KindAdminService, opencmg.KindService)
+		return opencmg.Errorf(opencmg.Invalid, "kind %q: must be %s, %s, %s or %s", v.Kind, opencmg.KindManagementPoint, opencmg.KindSoftwareUpdatePoint, adminservice.KindAdminService, opencmg.KindService).About("kind")
 	}
 	if len(v.Internal) == 0 {
-		return opencmg.Errorf(opencmg.Invalid, "internal: name at least one URL, such as https://mp1.corp.example")
+		return opencmg.Errorf(opencmg.Invalid, "internal: name at least one URL, such as https://mp1.corp.example").About("internal")
 	}
 	for _, u := range v.Internal {
 		if _, err := opencmg.ParseInternalURL(u); err != nil {
@@ -140,11 +140,11 @@ func (v *roleRecord) check() error {
 	}
 	if v.CA != "" {
 		if _, err := pki.ParseCertificates([]byte(v.CA)); err != nil {
-			return opencmg.Errorf(opencmg.Invalid, "ca: %w", err)
+			return opencmg.Errorf(opencmg.Invalid, "ca: %w", err).About("ca")
 		}
 	}
 	if v.Own && (v.CA != "" || v.ClientCertificate) {
-		return opencmg.Errorf(opencmg.Invalid, "the site CA vouches for our own management point: leave ca and clientCertificate out")
+		return opencmg.Errorf(opencmg.Invalid, "the site CA vouches for our own management point: leave ca and clientCertificate out").About("ca")
 	}
 	role := v.published("role", "AAA")
 	cfg := opencmg.PublishedConfiguration{Version: 1, Gateway: "x", Site: "AAA", ServiceName: "x", Instances: 1, Roles: []opencmg.PublishedRole{role}}
@@ -178,7 +178,7 @@ func (s *Server) addRole(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if in.Name = strings.TrimSpace(in.Name); in.Name == "" {
-		return opencmg.Errorf(opencmg.Invalid, "name: give the role a name")
+		return opencmg.Errorf(opencmg.Invalid, "name: give the role a name").About("name")
 	}
 	rec := &record[roleRecord]{ID: newGUID(), Name: in.Name, Value: roleOf(&in)}
 	err := s.db.Change(r.Context(), "add role", func(tx *sitedb.Tx) (err error) {
@@ -213,7 +213,7 @@ func (s *Server) freePrefix(tx *sitedb.Tx, rec *record[roleRecord]) error {
 	}
 	for _, o := range roles {
 		if o.ID != rec.ID && strings.EqualFold(o.Value.Prefix, rec.Value.Prefix) {
-			return opencmg.Errorf(opencmg.Conflict, "prefix %s belongs to %s already: choose another one", rec.Value.Prefix, o.Name)
+			return opencmg.Errorf(opencmg.Conflict, "prefix %s belongs to %s already: choose another one", rec.Value.Prefix, o.Name).About("prefix")
 		}
 	}
 	return nil

@@ -15,7 +15,7 @@ func (s *Server) registerProviders(w http.ResponseWriter, r *http.Request) error
 		return err
 	}
 	if !opencmg.IsGUID(in.SubscriptionID) {
-		return opencmg.Errorf(opencmg.Invalid, "subscriptionId %q: must be a GUID", in.SubscriptionID)
+		return opencmg.Errorf(opencmg.Invalid, "subscriptionId %q: must be a GUID", in.SubscriptionID).About("subscriptionId")
 	}
 	op, err := s.manager.begin(r.Context(), opProviders, kindApplication, r.PathValue("id"), func(tx *sitedb.Tx, op *sitedb.Operation) error {
 		app, err := get[applicationRecord](tx, kindApplication, r.PathValue("id"))

@@ -108,7 +108,7 @@ func queryBool(r *http.Request, name string) (*bool, error) {
 	}
 	b, err := strconv.ParseBool(s)
 	if err != nil {
-		return nil, opencmg.Errorf(opencmg.Invalid, "%s: must be true or false, is %q", name, s)
+		return nil, opencmg.Errorf(opencmg.Invalid, "%s: must be true or false, is %q", name, s).About(name)
 	}
 	return &b, nil
 }

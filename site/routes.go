@@ -234,7 +234,7 @@ const maxBody = 4 << 20
 // administrators signs the caller in and asks whether the role may do this.
 func (s *Server) administrators(rt route) http.Handler {
 	serve := s.signedIn(rt)
-	return web.Handler(s.log, func(w http.ResponseWriter, r *http.Request) error {
+	return web.FieldHandler(s.log, func(w http.ResponseWriter, r *http.Request) error {
 		err := serve(w, r)
 		if err != nil && r.Context().Err() != nil {
 			// Whoever still listens learns that it is the site that goes away.
@@ -325,7 +325,7 @@ func decodeBody(r *http.Request, v any) error {
 		return opencmg.Errorf(opencmg.Invalid, "the request body is empty: send a JSON document")
 	}
 	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return opencmg.Errorf(opencmg.Invalid, "the request body is not what this resource takes: %q can not be a %s", e.Field, e.Value)
+		return opencmg.Errorf(opencmg.Invalid, "the request body is not what this resource takes: %q can not be a %s", e.Field, e.Value).About(e.Field)
 	}
 	return opencmg.Errorf(opencmg.Invalid, "the request body is not what this resource takes: %s", strings.TrimPrefix(err.Error(), "json: "))
 }
@@ -448,7 +448,7 @@ func queryNumber(r *http.Request, name string, most int) (int, error) {
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 0 {
-		return 0, opencmg.Errorf(opencmg.Invalid, "%s: must be a number that is not negative, is %q", name, s)
+		return 0, opencmg.Errorf(opencmg.Invalid, "%s: must be a number that is not negative, is %q", name, s).About(name)
 	}
 	return min(n, most), nil
 }

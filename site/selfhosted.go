@@ -38,17 +38,21 @@ func hostPort(host string, port int) string { return net.JoinHostPort(host, strc
 func checkJoinHosts(in *adminservice.JoinTokenRecord) error {
 	if in.Kind != joinGateway {
 		if len(in.Hosts) > 0 || in.HTTPSPort != 0 || in.TunnelPort != 0 {
-			return opencmg.Errorf(opencmg.Invalid, "hosts, httpsPort and tunnelPort are for join tokens of kind %s", joinGateway)
+			return opencmg.Errorf(opencmg.Invalid, "hosts, httpsPort and tunnelPort are for join tokens of kind %s", joinGateway).About("kind")
 		}
 		return nil
 	}
 	in.HTTPSPort, in.TunnelPort = cmp.Or(in.HTTPSPort, hostHTTPSPort), cmp.Or(in.TunnelPort, hostTunnelPort)
 	if min(in.HTTPSPort, in.TunnelPort) < 1 || max(in.HTTPSPort, in.TunnelPort) > 65535 {
-		return opencmg.Errorf(opencmg.Invalid, "httpsPort and tunnelPort: must be 1 to 65535")
+		field := "httpsPort"
+		if in.HTTPSPort >= 1 && in.HTTPSPort <= 65535 {
+			field = "tunnelPort"
+		}
+		return opencmg.Errorf(opencmg.Invalid, "httpsPort and tunnelPort: must be 1 to 65535").About(field)
 	}
 	for _, h := range in.Hosts {
 		if u, err := url.Parse("https://" + hostPort(h, 1)); h == "" || err != nil || u.Hostname() != h || strings.ContainsAny(h, "/ @") {
-			return opencmg.Errorf(opencmg.Invalid, "hosts: %q must be a host name or an address without port", h)
+			return opencmg.Errorf(opencmg.Invalid, "hosts: %q must be a host name or an address without port", h).About("hosts")
 		}
 	}
 	return nil

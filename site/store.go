@@ -156,7 +156,7 @@ func rename(to *string, name *string) error {
 		return nil
 	}
 	if *to = strings.TrimSpace(*name); *to == "" {
-		return opencmg.Errorf(opencmg.Invalid, "name: must not be empty")
+		return opencmg.Errorf(opencmg.Invalid, "name: must not be empty").About("name")
 	}
 	return nil
 }

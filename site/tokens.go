@@ -43,13 +43,13 @@ func bulkLimits(in *adminservice.NewBulkToken) (sitedb.TokenLimits, error) {
 	l := sitedb.TokenLimits{MaxUses: in.Uses, Group: in.Group}
 	switch {
 	case in.Minutes < 0 || in.Minutes > int(pki.BulkMaxLifetime/time.Minute):
-		return l, opencmg.Errorf(opencmg.Invalid, "minutes: the lifetime of a bulk registration token must be 1 to %d minutes, is %d", int(pki.BulkMaxLifetime/time.Minute), in.Minutes)
+		return l, opencmg.Errorf(opencmg.Invalid, "minutes: the lifetime of a bulk registration token must be 1 to %d minutes, is %d", int(pki.BulkMaxLifetime/time.Minute), in.Minutes).About("minutes")
 	case in.Uses < 0 || in.Uses > bulkMaxUses:
-		return l, opencmg.Errorf(opencmg.Invalid, "uses: must be 1 to %d, or 0 for any number, is %d", bulkMaxUses, in.Uses)
+		return l, opencmg.Errorf(opencmg.Invalid, "uses: must be 1 to %d, or 0 for any number, is %d", bulkMaxUses, in.Uses).About("uses")
 	case !label(l.Group, bulkMaxGroup):
-		return l, opencmg.Errorf(opencmg.Invalid, "group: must be at most %d characters without control characters", bulkMaxGroup)
+		return l, opencmg.Errorf(opencmg.Invalid, "group: must be at most %d characters without control characters", bulkMaxGroup).About("group")
 	case !label(in.Description, maxDescription):
-		return l, opencmg.Errorf(opencmg.Invalid, "description: must be at most %d characters without control characters", maxDescription)
+		return l, opencmg.Errorf(opencmg.Invalid, "description: must be at most %d characters without control characters", maxDescription).About("description")
 	}
 	var err error
 	l.Sources, err = parseSources(in.Sources)
@@ -64,12 +64,12 @@ func label(s string, most int) bool {
 // parseSources reads the prefixes of a token.
 func parseSources(list []string) (sources []netip.Prefix, err error) {
 	if len(list) > maxTokenSources {
-		return nil, opencmg.Errorf(opencmg.Invalid, "sources: at most %d prefixes, are %d: use wider ones", maxTokenSources, len(list))
+		return nil, opencmg.Errorf(opencmg.Invalid, "sources: at most %d prefixes, are %d: use wider ones", maxTokenSources, len(list)).About("sources")
 	}
 	for _, s := range list {
 		p, err := netip.ParsePrefix(s)
 		if err != nil || p.Addr().Is4In6() {
-			return nil, opencmg.Errorf(opencmg.Invalid, "sources: %q must be a prefix such as 192.0.2.0/24 or 2001:db8::/32", s)
+			return nil, opencmg.Errorf(opencmg.Invalid, "sources: %q must be a prefix such as 192.0.2.0/24 or 2001:db8::/32", s).About("sources")
 		}
 		sources = append(sources, p.Masked())
 	}
@@ -203,7 +203,7 @@ func (s *Server) addJoinToken(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if !slices.Contains([]string{adminservice.SystemConnectionPoint, adminservice.SystemManagementPoint, joinGateway}, in.Kind) {
-		return opencmg.Errorf(opencmg.Invalid, "kind %q: must be %s, %s or %s", in.Kind, adminservice.SystemConnectionPoint, adminservice.SystemManagementPoint, joinGateway)
+		return opencmg.Errorf(opencmg.Invalid, "kind %q: must be %s, %s or %s", in.Kind, adminservice.SystemConnectionPoint, adminservice.SystemManagementPoint, joinGateway).About("kind")
 	}
 	if in.Minutes == 0 {
 		in.Minutes = joinMinutes
@@ -212,7 +212,11 @@ func (s *Server) addJoinToken(w http.ResponseWriter, r *http.Request) error {
 		in.Uses = 1
 	}
 	if in.Minutes < 1 || in.Minutes > joinMaxMinutes || in.Uses < 1 || in.Uses > joinMaxUses {
-		return opencmg.Errorf(opencmg.Invalid, "minutes must be 1 to %d and uses 1 to %d", joinMaxMinutes, joinMaxUses)
+		field := "minutes"
+		if in.Minutes >= 1 && in.Minutes <= joinMaxMinutes {
+			field = "uses"
+		}
+		return opencmg.Errorf(opencmg.Invalid, "minutes must be 1 to %d and uses 1 to %d", joinMaxMinutes, joinMaxUses).About(field)
 	}
 	if _, err := parseSources(in.Sources); err != nil {
 		return err
@@ -231,14 +235,14 @@ func (s *Server) addJoinToken(w http.ResponseWriter, r *http.Request) error {
 		if in.GatewayID != "" {
 			g, err := get[gatewayRecord](tx, kindGateway, in.GatewayID)
 			if err != nil {
-				return err
+				return opencmg.About("gatewayId", err)
 			}
 			if in.Kind == joinGateway && g.Value.Model != adminservice.ModelSelfHosted {
-				return opencmg.Errorf(opencmg.Conflict, "gatewayId: gateway %s is a %s, and hosts join a gateway of the model %s only", g.Name, g.Value.Model, adminservice.ModelSelfHosted)
+				return opencmg.Errorf(opencmg.Conflict, "gatewayId: gateway %s is a %s, and hosts join a gateway of the model %s only", g.Name, g.Value.Model, adminservice.ModelSelfHosted).About("gatewayId")
 			}
 			gateway = g.Value
 		} else if in.Kind == joinGateway {
-			return opencmg.Errorf(opencmg.Invalid, "gatewayId: a gateway host joins one gateway of the model %s", adminservice.ModelSelfHosted)
+			return opencmg.Errorf(opencmg.Invalid, "gatewayId: a gateway host joins one gateway of the model %s", adminservice.ModelSelfHosted).About("gatewayId")
 		}
 		if err := rec.put(tx, kindJoinToken); err != nil {
 			return err

@@ -114,7 +114,7 @@ func (tx *Tx) Put(o Object) (Object, error) {
 	var other string
 	err = tx.row("SELECT id FROM objects WHERE kind = ? AND name_key = ? AND name_key <> '' AND id <> ?", o.Kind, key, o.ID).Scan(&other)
 	if err == nil {
-		return Object{}, opencmg.Errorf(opencmg.Conflict, "there is a %s with the name %s already; choose another name", o.Kind, o.Name)
+		return Object{}, opencmg.Errorf(opencmg.Conflict, "there is a %s with the name %s already; choose another name", o.Kind, o.Name).About("name")
 	}
 	if !errors.Is(err, sql.ErrNoRows) {
 		return Object{}, err

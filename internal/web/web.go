@@ -23,6 +23,17 @@ import (
 // text only the log has. The handler must not have written anything when it
 // returns an error.
 func Handler(log *slog.Logger, f func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return handler(log, f, false)
+}
+
+// FieldHandler is [Handler] for callers who may know how the input is checked,
+// such as administrators: its problem documents name the field that a refusal
+// is about.
+func FieldHandler(log *slog.Logger, f func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return handler(log, f, true)
+}
+
+func handler(log *slog.Logger, f func(http.ResponseWriter, *http.Request) error, fields bool) http.Handler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -37,6 +48,9 @@ func Handler(log *slog.Logger, f func(http.ResponseWriter, *http.Request) error)
 		}
 		p := problemOf(err)
 		p.CorrelationID = id
+		if !fields {
+			p.Field = ""
+		}
 		level := slog.LevelDebug
 		if p.Status >= 500 {
 			level = slog.LevelError
@@ -55,6 +69,8 @@ type Problem struct {
 	Status        int    `json:"status"`
 	Detail        string `json:"detail,omitempty"`
 	CorrelationID string `json:"correlationId,omitempty"`
+	// Field is what of the request it is about; only [FieldHandler] says it.
+	Field string `json:"field,omitempty"`
 	// CloudError is the error of a cloud that it is about, and Checks what was
 	// examined, from a cause with the method Checks.
 	CloudError *opencmg.CloudError `json:"cloudError,omitempty"`
@@ -65,7 +81,7 @@ func problemOf(err error) Problem {
 	status := Status(err)
 	p := Problem{Title: http.StatusText(status), Status: status}
 	if e, ok := errors.AsType[*opencmg.Error](err); ok {
-		p.Detail = e.Msg
+		p.Detail, p.Field = e.Msg, e.Field
 		p.CloudError, _ = errors.AsType[*opencmg.CloudError](err)
 		if c, ok := errors.AsType[interface {
 			error

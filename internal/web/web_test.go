@@ -172,3 +172,18 @@ func TestPrivate(t *testing.T) {
 		t.Errorf("Serve: %v", err)
 	}
 }
+
+// Callers whom nobody knows learn nothing about how the input is checked.
+func TestOnlyFieldHandlerNamesTheField(t *testing.T) {
+	refuse := func(http.ResponseWriter, *http.Request) error {
+		return opencmg.Errorf(opencmg.Invalid, "path: no").About("path")
+	}
+	for want, h := range map[string]http.Handler{"": web.Handler(nil, refuse), "path": web.FieldHandler(nil, refuse)} {
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, httptest.NewRequest("GET", "/", nil))
+		var p web.Problem
+		if err := json.Unmarshal(rec.Body.Bytes(), &p); err != nil || p.Field != want || strings.Contains(rec.Body.String(), "field") != (want != "") || p.Detail != "path: no" {
+			t.Errorf("%s, want field %q", rec.Body, want)
+		}
+	}
+}

@@ -34,7 +34,7 @@ func accountActions() []action {
 
 // accountMakers add administrators; the token of a local one is shown once.
 func accountMakers() []maker {
-	return []maker{{pattern: "accounts", page: "accounts", node: "accounts", said: "The administrator was added.", make: addAccount}}
+	return []maker{{pattern: "accounts", page: "accounts", node: "accounts", said: "The administrator was added.", make: addAccount, fields: fieldNames{"certificateThumbprint": "thumbprint", "entraTenantId": "tenantId", "entraObjectId": "objectId"}}}
 }
 
 type accountsPage struct {
@@ -78,7 +78,7 @@ func addAccount(v *Visit) (*once, error) {
 		if len(b) > 0 {
 			certs, err := readCertificates(b)
 			if err != nil {
-				return nil, err
+				return nil, opencmg.About("file", err)
 			}
 			sum := sha256.Sum256(certs[0].Raw)
 			a.CertificateThumbprint = hex.EncodeToString(sum[:])
@@ -88,7 +88,7 @@ func addAccount(v *Visit) (*once, error) {
 	case "token":
 		a.LocalToken = true
 	default:
-		return nil, opencmg.Errorf(opencmg.Invalid, "choose how the administrator signs in")
+		return nil, opencmg.Errorf(opencmg.Invalid, "choose how the administrator signs in").About("way")
 	}
 	var made adminservice.Account
 	if err := v.Do("POST", "Accounts", a, &made); err != nil || made.Token == "" {

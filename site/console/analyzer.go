@@ -35,7 +35,7 @@ func analyzerActions() []action {
 		}
 		gateway := v.Form("gateway")
 		if gateway == "" {
-			return "", "", invalid("gateway: choose the one to analyze")
+			return "", "", invalid("gateway: choose the one to analyze").About("gateway")
 		}
 		var begun adminservice.Analysis
 		if err := v.Do("POST", "Gateways/"+gateway+"/analyze", in, &begun); err != nil {
@@ -50,7 +50,7 @@ func scheduleAnalyses(v *Visit) (next, said string, err error) {
 	minutes, said := 0, "The site analyzes the gateway only when somebody asks."
 	if v.Form("off") == "" {
 		if minutes, err = strconv.Atoi(v.Form("minutes")); err != nil || minutes == 0 {
-			return "", "", invalid("minutes: must be a number from 5 to 10080")
+			return "", "", invalid("minutes: must be a number from 5 to 10080").About("minutes")
 		}
 		said = fmt.Sprintf("The site analyzes the gateway every %d minutes.", minutes)
 	}
@@ -62,7 +62,7 @@ func scheduleAnalyses(v *Visit) (next, said string, err error) {
 func pemOf(v *Visit, name string) (string, error) {
 	b, err := upload(v, name)
 	if err == nil && len(b) == 0 {
-		err = invalid("%s: choose the PEM file", name)
+		err = invalid("%s: choose the PEM file", name).About(name)
 	}
 	return string(b), err
 }

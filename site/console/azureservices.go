@@ -35,8 +35,8 @@ func azureServiceActions() []action {
 		{pattern: "azure-services/{id}/delete", page: service, do: deleteAzureService},
 		{pattern: "tenants/{id}/authentication", page: "azure-services", do: switchTenant},
 		{pattern: "tenants/{id}/delete", page: "azure-services", do: remover("Tenants", "azure-services", "The tenant was forgotten.")},
-		{pattern: "applications/{id}/renew-secret", page: app, do: renewSecret},
-		{pattern: "applications/{id}/update-settings", page: app, do: func(v *Visit) (string, string, error) {
+		{pattern: "applications/{id}/renew-secret", page: app, do: renewSecret, fields: fieldNames{"secret": "newSecret", "secretExpires": "newSecretExpires", "signIn": "signInBy"}},
+		{pattern: "applications/{id}/update-settings", page: app, fields: fieldNames{"signIn": "signInBy"}, do: func(v *Visit) (string, string, error) {
 			var op adminservice.Operation
 			err := v.Do("POST", appPath(v)+"/updateSettings", adminservice.UpdateSettings{SignIn: signInOf(v)}, &op)
 			return operationPage(op.ID), "", err
@@ -258,7 +258,7 @@ func (f *fromForm) day(name string) time.Time {
 	}
 	t, err := time.Parse(time.DateOnly, s)
 	if err != nil && f.err == nil {
-		f.err = opencmg.Errorf(opencmg.Invalid, "%s: must be a date such as 2027-12-31, is %q", name, s)
+		f.err = opencmg.Errorf(opencmg.Invalid, "%s: must be a date such as 2027-12-31, is %q", name, s).About(name)
 	}
 	return t
 }

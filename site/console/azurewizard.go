@@ -92,6 +92,38 @@ func azurePlanOf(v *Visit) (*azurePlan, error) {
 	return p, f.err
 }
 
+// The fields of the wizard by what the service calls them in its requests.
+var (
+	importServerFields = fieldNames{
+		"name": "importServerName", "clientId": "importServerId", "identifierUri": "importServerUri", "secret": "importSecret", "secretExpires": "importSecretExpires", "federatedTokenFile": "federatedFile",
+	}
+	importClientFields = fieldNames{"name": "importClientName", "clientId": "importClientId"}
+)
+
+// serviceFields are for a service of applications that are there by now.
+func (p *azurePlan) serviceFields() fieldNames {
+	names := fieldNames{}
+	if p.server == byImporting {
+		names["serverAppId"] = "tenantId" // which is what was typed of it
+	}
+	if p.client == byImporting {
+		names["clientAppId"] = "importClientId"
+	}
+	return names
+}
+
+// createFields are for a service that comes with its applications.
+func (p *azurePlan) createFields() fieldNames {
+	names := fieldNames{"signIn": "signInBy", "service.name": "name", "service.clientAppId": "clientAppId"}
+	if p.server == byImporting {
+		names["serverAppId"] = "clientBy" // what it exposes is not known
+	}
+	for _, same := range []string{"userDeltaMinutes", "userFullHours", "groupDeltaMinutes", "groupFullHours", "description"} {
+		names["service."+same] = same
+	}
+	return names
+}
+
 func createAzureService(v *Visit) (next, said string, err error) {
 	p, err := azurePlanOf(v)
 	if err != nil {
@@ -107,22 +139,22 @@ func createAzureService(v *Visit) (next, said string, err error) {
 			}
 		}
 	}()
-	take := func(in adminservice.ImportApplication) (string, error) {
+	take := func(in adminservice.ImportApplication, names fieldNames) (string, error) {
 		var app adminservice.Application
 		if err := v.Do(http.MethodPost, "Applications/import", in, &app); err != nil {
-			return "", err
+			return "", inForm(err, names)
 		}
 		imported = append(imported, app.ID)
 		return app.ID, nil
 	}
 	if p.server == byImporting {
-		if p.serverID, err = take(p.importServer); err != nil {
+		if p.serverID, err = take(p.importServer, importServerFields); err != nil {
 			return "", "", err
 		}
 	}
 	if p.client == byImporting {
 		p.importClient.ServerAppID = p.serverID
-		if p.service.ClientAppID, err = take(p.importClient); err != nil {
+		if p.service.ClientAppID, err = take(p.importClient, importClientFields); err != nil {
 			return "", "", err
 		}
 	}
@@ -130,24 +162,28 @@ func createAzureService(v *Visit) (next, said string, err error) {
 	if p.server != byCreating && p.client != byCreating {
 		var made adminservice.AzureService
 		if err := v.Do(http.MethodPost, "AzureServices", p.service, &made); err != nil {
-			return "", "", err
+			return "", "", inForm(err, p.serviceFields())
 		}
 		return "azure-services/" + url.PathEscape(made.ID), "The site is connected to the tenant.", nil
 	}
 	p.create.ServerAppID, p.create.Service = p.serverID, &p.service
 	var op adminservice.Operation
 	if err := v.Do(http.MethodPost, "Applications/create", p.create, &op); err != nil {
-		return "", "", err
+		return "", "", inForm(err, p.createFields())
 	}
 	return operationPage(op.ID), "", nil
 }
+
+// azureBoxes are the places of the Azure Services wizard, as gatewayBoxes. What
+// the form alone can not read there are numbers and files of no place of their own.
+var azureBoxes = fieldNames{"secretYears": "", "certificatePem": "", "userDeltaMinutes": "", "userFullHours": "", "groupDeltaMinutes": "", "groupFullHours": ""}
 
 // checkAzureService answers the wizard while one types; it asks nobody outside.
 func (c *Console) checkAzureService(w http.ResponseWriter, v *Visit) error {
 	f := found{}
 	p, err := azurePlanOf(v)
 	if err != nil {
-		f.refused(err)
+		f.refused(err, azureBoxes)
 		return c.answerChecks(w, v, f, "", nil, false)
 	}
 	world, err := loadAzure(v)

@@ -33,13 +33,13 @@ func boundaryGroupViews() []view {
 
 func boundaryGroupActions() []action {
 	return []action{
-		{pattern: "boundary-groups/new", page: "boundary-groups/new", do: func(v *Visit) (string, string, error) {
+		{pattern: "boundary-groups/new", page: "boundary-groups/new", fields: fieldNames{"siteSystems": "system"}, do: func(v *Visit) (string, string, error) {
 			g := adminservice.BoundaryGroup{Name: v.Form("name"), Description: v.Form("description"), Boundaries: words(v.Form("boundaries")), SiteSystems: ticked(v, "system"), PreferCloud: v.Checked("preferCloud")}
 			var made adminservice.BoundaryGroup
 			err := v.Do("POST", "BoundaryGroups", g, &made)
 			return "boundary-groups/" + made.ID, "The boundary group is there.", err
 		}},
-		{pattern: "boundary-groups/{id}", page: "boundary-groups/{id}", do: func(v *Visit) (string, string, error) {
+		{pattern: "boundary-groups/{id}", page: "boundary-groups/{id}", fields: fieldNames{"siteSystems": "system"}, do: func(v *Visit) (string, string, error) {
 			name, description, prefer, include := v.Form("name"), v.Form("description"), v.Checked("preferCloud"), v.Checked("includeCloudSources")
 			systems := ticked(v, "system")
 			change := adminservice.BoundaryGroupChange{Description: &description, SiteSystems: &systems, PreferCloud: &prefer}
@@ -117,7 +117,7 @@ func loadBoundaryGroup(v *Visit) (any, error) {
 // Chosen reports whether a system is in the group, or was ticked in a form that
 // was not done.
 func (p *Page) Chosen(name, value string, now []string) bool {
-	if p.Posted() {
+	if p.TicksSent() {
 		now = p.Request.PostForm[name]
 	}
 	return slices.Contains(now, value)

@@ -33,7 +33,7 @@ func certificateActions() []action {
 		{pattern: trusted, page: trusted, do: func(v *Visit) (string, string, error) {
 			ids, err := addTrustedFiles(v, "caFiles")
 			if err == nil && len(ids) == 0 {
-				err = opencmg.Errorf(opencmg.Invalid, "choose the file of a root or intermediate CA")
+				err = opencmg.Errorf(opencmg.Invalid, "choose the file of a root or intermediate CA").About("caFiles")
 			}
 			return trusted, "The certificate is trusted. Gateways that trust all of the site's take it over within seconds.", err
 		}},
@@ -41,9 +41,9 @@ func certificateActions() []action {
 		{pattern: bulk + "/{id}/block", page: bulk, do: poster("BulkRegistrationTokens", "block", bulk, "The token is blocked: no client can register with it.")},
 		{pattern: bulk + "/{id}/unblock", page: bulk, do: poster("BulkRegistrationTokens", "unblock", bulk, "Clients can register with the token again.")},
 		{pattern: join + "/{id}/delete", page: join, do: remover("JoinTokens", join, "The join token was deleted: no host can join with it.")},
-		{pattern: blocked, page: blocked, do: blockCertificate},
+		{pattern: blocked, page: blocked, do: blockCertificate, fields: fieldNames{"id": "thumbprint"}},
 		{pattern: blocked + "/{id}/delete", page: blocked, do: remover("BlockedCertificates", blocked, "The certificate is not blocked any more.")},
-		{pattern: issuers, page: issuers, do: addIssuer},
+		{pattern: issuers, page: issuers, do: addIssuer, fields: fieldNames{"certificate": "file"}},
 		{pattern: issuers + "/{id}/delete", page: issuers, do: remover("TokenIssuers", issuers, "Tokens of that issuer are not accepted any more.")},
 	}
 }
@@ -223,11 +223,11 @@ func addTrustedFiles(v *Visit, field string) (ids []string, err error) {
 		b, err := readUpload(f, h.Filename)
 		f.Close()
 		if err != nil {
-			return nil, err
+			return nil, &formError{err, field}
 		}
 		certs, err := readCertificates(b)
 		if err != nil {
-			return nil, opencmg.Errorf(opencmg.Invalid, "%s: %v", h.Filename, err)
+			return nil, opencmg.Errorf(opencmg.Invalid, "%s: %v", h.Filename, err).About(field)
 		}
 		all = append(all, certs...)
 	}
@@ -250,7 +250,7 @@ func addTrustedFiles(v *Visit, field string) (ids []string, err error) {
 		}
 		var made adminservice.TrustedCertificate
 		if err := v.Do("POST", "TrustedCertificates", adminservice.TrustedCertificate{Store: store, Certificate: encodeCertificate(c), RevocationList: v.Form("revocationList")}, &made); err != nil {
-			return ids, err
+			return ids, inForm(err, fieldNames{"certificate": field, "store": field})
 		}
 		ids = append(ids, made.ID)
 	}
@@ -266,7 +266,7 @@ func blockCertificate(v *Visit) (string, string, error) {
 	if len(b) > 0 {
 		certs, err := readCertificates(b)
 		if err != nil {
-			return "", "", err
+			return "", "", opencmg.About("file", err)
 		}
 		sum := sha256.Sum256(certs[0].Raw)
 		in.ID = hex.EncodeToString(sum[:])
@@ -281,11 +281,11 @@ func addIssuer(v *Visit) (string, string, error) {
 		return "", "", err
 	}
 	if len(b) == 0 {
-		return "", "", opencmg.Errorf(opencmg.Invalid, "choose the file of the token-signing certificate")
+		return "", "", opencmg.Errorf(opencmg.Invalid, "choose the file of the token-signing certificate").About("file")
 	}
 	certs, err := readCertificates(b)
 	if err != nil {
-		return "", "", err
+		return "", "", opencmg.About("file", err)
 	}
 	in := adminservice.TokenIssuer{Certificate: encodeCertificate(certs[0]), Issuer: v.Form("issuer"), Audience: v.Form("audience"), AllowUnbound: v.Checked("allowUnbound")}
 	return "certificates/issuers", "Tokens of that issuer are accepted.", v.Do("POST", "TokenIssuers", in, nil)

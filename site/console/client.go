@@ -49,7 +49,7 @@ func deleteClient(v *Visit) (string, string, error) {
 	}
 	// Whom the service refuses anyway is told so, whatever was typed.
 	if v.May(adminservice.Roles()[:3]) && v.Form("typed") != c.Name {
-		return "", "", opencmg.Errorf(opencmg.Invalid, "the client was not deleted: type its name, %s, to confirm", c.Name)
+		return "", "", opencmg.Errorf(opencmg.Invalid, "the client was not deleted: type its name, %s, to confirm", c.Name).About("typed")
 	}
 	return "clients", fmt.Sprintf("Client %s is deleted, and its tokens are blocked.", c.Name), v.Do("DELETE", clientResource(v), nil, nil)
 }

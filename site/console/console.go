@@ -212,11 +212,13 @@ type view struct {
 
 // An action is what a form does. do returns the page to go to, with a sentence
 // for it in said. When it fails, the view with the pattern in page is shown with
-// what was typed and why it failed.
+// what was typed and why it failed, beside the field of the form that the service
+// calls so, or by its name in fields.
 type action struct {
 	pattern string
 	page    string
 	do      func(*Visit) (next, said string, err error)
+	fields  fieldNames
 }
 
 // An answer is anything else: downloads, and pieces that scripts ask for.
@@ -309,7 +311,7 @@ func (c *Console) serveAction(w http.ResponseWriter, v *Visit, a action) error {
 		http.Redirect(w, v.Request, next, http.StatusSeeOther)
 		return nil
 	}
-	return c.serveAgain(w, v, a.page, err)
+	return c.serveAgain(w, v, a.page, inForm(err, a.fields))
 }
 
 // fail answers with a page that says what went wrong.

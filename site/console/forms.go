@@ -11,7 +11,7 @@ import (
 
 // Errors of forms.
 
-func invalid(format string, args ...any) error {
+func invalid(format string, args ...any) *opencmg.Error {
 	return opencmg.Errorf(opencmg.Invalid, format, args...)
 }
 
@@ -22,7 +22,7 @@ func notThere(what, id string) error {
 // typedName asks whether the name was typed by which a deletion is confirmed.
 func typedName(v *Visit, name string) error {
 	if v.Form("typed") != name {
-		return invalid("to delete it, type its name: %s", name)
+		return invalid("to delete it, type its name: %s", name).About("typed")
 	}
 	return nil
 }
@@ -43,10 +43,10 @@ func upload(v *Visit, name string) ([]byte, error) {
 func readUpload(f io.Reader, name string) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(f, maxUpload+1))
 	if err != nil {
-		return nil, invalid("%s: the file can not be read: %v", name, err)
+		return nil, invalid("%s: the file can not be read: %v", name, err).About(name)
 	}
 	if len(b) > maxUpload {
-		return nil, opencmg.Errorf(opencmg.TooLarge, "%s: the file is larger than %d bytes: is it the right one?", name, maxUpload)
+		return nil, opencmg.Errorf(opencmg.TooLarge, "%s: the file is larger than %d bytes: is it the right one?", name, maxUpload).About(name)
 	}
 	return b, nil
 }
@@ -59,7 +59,7 @@ func formNumber(v *Visit, name string) (int, error) {
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil {
-		return 0, invalid("%s: must be a whole number, is %q", name, s)
+		return 0, invalid("%s: must be a whole number, is %q", name, s).About(name)
 	}
 	return n, nil
 }

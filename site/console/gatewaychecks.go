@@ -41,16 +41,18 @@ func fieldOfCheck(id, other string) string {
 	return other
 }
 
-// errorFields are the fields that a refusal is about, by how its text begins.
-var errorFields = []struct{ prefix, field string }{
-	{"certificate.acme", "acme"}, {"certificate", "pfx"}, {"pfx", "pfx"}, {"the password", "pfx"}, {"the server certificate", "pfx"}, {"the first label", "deploymentName"}, {"deployment name", "deploymentName"},
-	{"deploymentName", "deploymentName"}, {"serverAppId", "serverAppId"}, {"the site has no server application", "serverAppId"}, {"environment", "environment"},
-	{"resourceGroup", "resourceGroup"}, {"resource group", "resourceGroup"}, {"region", "region"}, {"subscription", "subscriptionId"}, {"instances", "instances"}, {"size", "size"},
-	{"traffic", "traffic"}, {"storage", "storage"}, {"minTls", "minTls"}, {"serviceName", "serviceName"}, {"service name", "serviceName"},
+// gatewayBoxes are the places for checks of the gateway wizard that are not called
+// after their field: what belongs together has one.
+var gatewayBoxes = fieldNames{
+	"password": "pfx", "certificateFrom": "pfx", "acmeDirectory": "acme", "acmeContact": "acme", "acmeChallenge": "acme", "acmeKeyId": "acme", "acmeKey": "acme",
+	"trafficEnabled": "traffic", "trafficGb": "traffic", "trafficWarning": "traffic", "trafficCritical": "traffic", "trafficStop": "traffic",
+	"storageEnabled": "storage", "storageGb": "storage", "storageWarning": "storage", "storageCritical": "storage",
+	"minTls": "", "description": "", "trust": "", "caFiles": "", "group": "resourceGroup",
 }
 
-// refused puts a refusal beside the field that it is about.
-func (f found) refused(err error) {
+// refused puts a refusal in the place of the field that it is about, and the
+// checks that led to it in theirs.
+func (f found) refused(err error, boxes fieldNames) {
 	p := problemOf(err)
 	if len(p.Checks) > 0 {
 		for _, c := range p.Checks {
@@ -59,13 +61,7 @@ func (f found) refused(err error) {
 		}
 		return
 	}
-	for _, e := range errorFields {
-		if strings.HasPrefix(strings.ToLower(p.Text), strings.ToLower(e.prefix)) {
-			f.say(e.field, p.Text, "")
-			return
-		}
-	}
-	f.say("", p.Text, "")
+	f.say(boxes.of(fieldOf(err)), p.Text, "")
 }
 
 // answerChecks writes what was found as pieces of the page. more asks to be
@@ -115,7 +111,7 @@ func (c *Console) checkGateway(w http.ResponseWriter, v *Visit) error {
 	f := found{}
 	in, err := plannedGateway(v)
 	if err != nil {
-		f.refused(err)
+		f.refused(err, gatewayBoxes)
 		return c.answerChecks(w, v, f, "", nil, false)
 	}
 	report := checkCertificate(v, f, &in)
@@ -132,7 +128,7 @@ func (c *Console) checkGateway(w http.ResponseWriter, v *Visit) error {
 	if ready {
 		var page adminservice.Page[opencmg.Check]
 		if err := v.Do(http.MethodPost, "Gateways/check", in, &page); err != nil {
-			f.refused(err)
+			f.refused(inForm(err, newGatewayFields), gatewayBoxes)
 		}
 		for _, o := range page.Value {
 			switch {
@@ -150,7 +146,7 @@ func (c *Console) checkGateway(w http.ResponseWriter, v *Visit) error {
 	s := &gatewaySummary{Rows: summaryOf(&in, report)}
 	var page adminservice.Page[adminservice.ChecklistItem]
 	if err := v.Do(http.MethodPost, "Checklist", adminservice.ChecklistRequest{Planned: &in}, &page); err != nil {
-		f.refused(err)
+		f.refused(inForm(err, fieldNames{"planned": ""}), gatewayBoxes)
 	}
 	for _, i := range page.Value {
 		if i.State == opencmg.CheckPass {
@@ -169,7 +165,7 @@ func checkCertificate(v *Visit, f found, in *adminservice.NewGateway) *adminserv
 	}
 	var report adminservice.CertificateReport
 	if err := v.Do(http.MethodPost, "ServerCertificates/check", in.Certificate, &report); err != nil {
-		f.refused(err)
+		f.refused(inForm(err, certificateFields), gatewayBoxes)
 		return nil
 	}
 	for _, o := range report.Checks {

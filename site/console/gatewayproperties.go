@@ -131,7 +131,7 @@ func gatewayChange(v *Visit, g *adminservice.Gateway) (c adminservice.GatewayCha
 		if v.Form("trust") != "some" {
 			certificates = []string{}
 		} else if len(certificates) == 0 {
-			return c, opencmg.Errorf(opencmg.Invalid, "certificates: choose at least one, or trust all of the site's")
+			return c, opencmg.Errorf(opencmg.Invalid, "certificates: choose at least one, or trust all of the site's").About("trust")
 		}
 		c.Certificates = &certificates
 		if g.Model == adminservice.ModelSelfHosted {

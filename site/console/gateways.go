@@ -25,12 +25,12 @@ func gatewayViews() []view {
 func gatewayActions() []action {
 	const page = "gateways/{id}"
 	actions := []action{
-		{pattern: "gateways/new", page: "gateways/new", do: createGateway},
+		{pattern: "gateways/new", page: "gateways/new", do: createGateway, fields: newGatewayFields},
 		{pattern: "gateways/{id}/scale", page: page, do: scaleGateway},
 		{pattern: "gateways/{id}/delete", page: page, do: deleteGateway},
 		{pattern: "gateways/{id}/remove-instance", page: page, do: removeInstance},
-		{pattern: "gateways/{id}/properties", page: "gateways/{id}/properties", do: changeGateway},
-		{pattern: "gateways/{id}/certificate", page: "gateways/{id}/properties", do: replaceCertificate},
+		{pattern: "gateways/{id}/properties", page: "gateways/{id}/properties", do: changeGateway, fields: newGatewayFields},
+		{pattern: "gateways/{id}/certificate", page: "gateways/{id}/properties", do: replaceCertificate, fields: certificateFields},
 	}
 	for _, name := range []string{"start", "stop", "synchronize", "upgrade", "convert", "retry", "obtainCertificate"} {
 		actions = append(actions, action{pattern: "gateways/{id}/" + name, page: page, do: func(v *Visit) (string, string, error) {
@@ -78,6 +78,8 @@ func modelName(model string) string {
 		return "Virtual machine scale set"
 	case adminservice.ModelSelfHosted:
 		return "Self-hosted"
+	case adminservice.ModelClassic:
+		return "Classic deployment"
 	}
 	return model
 }
@@ -111,6 +113,9 @@ func (g gatewayRow) Can(action string) bool { return slices.Contains(g.Actions, 
 
 // SelfHosted reports whether its instances are hosts of somebody's own.
 func (g gatewayRow) SelfHosted() bool { return g.Model == adminservice.ModelSelfHosted }
+
+// Classic reports whether it is a deployment that waits to be converted.
+func (g gatewayRow) Classic() bool { return g.Model == adminservice.ModelClassic }
 
 // endTone is the colour of a certificate's end.
 func endTone(ends time.Time, now time.Time) string {

@@ -13,6 +13,22 @@ import (
 // The wizard that creates a gateway. It is one form; its checks are in
 // gatewaychecks.go.
 
+// certificateFields are the fields of a form for a server certificate by what
+// the service calls them; newGatewayFields are those of the wizard and of the
+// properties.
+var (
+	certificateFields = fieldNames{
+		"acme": "certificateFrom", "acme.directory": "acmeDirectory", "acme.contact": "acmeContact", "acme.challenge": "acmeChallenge", "acme.bindingKeyId": "acmeKeyId", "acme.bindingKey": "acmeKey",
+	}
+	newGatewayFields = fieldNames{
+		"certificate.pfx": "pfx", "certificate.password": "password", "certificate.serviceName": "serviceName", "certificate": "certificateFrom",
+		"certificate.acme.directory": "acmeDirectory", "certificate.acme.contact": "acmeContact", "certificate.acme.challenge": "acmeChallenge",
+		"certificate.acme.bindingKeyId": "acmeKeyId", "certificate.acme.bindingKey": "acmeKey", "certificates": "trust", "existingGroup": "group",
+		"traffic.gb": "trafficGb", "traffic.warningPct": "trafficWarning", "traffic.criticalPct": "trafficCritical", "traffic.stopService": "trafficStop", "traffic": "trafficEnabled",
+		"storage.gb": "storageGb", "storage.warningPct": "storageWarning", "storage.criticalPct": "storageCritical", "storage": "storageEnabled",
+	}
+)
+
 // gatewayWizard is what one can choose from.
 type gatewayWizard struct {
 	Site    adminservice.Site
@@ -94,7 +110,7 @@ func plannedGateway(v *Visit) (adminservice.NewGateway, error) {
 	if in.Model != adminservice.ModelSelfHosted {
 		in.Environment, in.ServerAppID = opencmg.Environment(v.Form("environment")), v.Form("serverAppId")
 		in.SubscriptionID, in.Region = v.Form("subscriptionId"), v.Form("region")
-		in.ResourceGroup, in.ExistingGroup = v.Form("resourceGroup"), v.Form("group") == "existing"
+		in.ResourceGroup, in.ExistingGroup = v.Form("resourceGroup"), v.Form("group") == "existing" || in.Model == adminservice.ModelClassic
 		in.Size, in.Instances, in.IPv6 = opencmg.VMSize(v.Form("size")), f.number("instances"), v.Checked("ipv6")
 	}
 	return in, f.err
@@ -106,7 +122,7 @@ func createGateway(v *Visit) (string, string, error) {
 		return "", "", err
 	}
 	if in.Model != adminservice.ModelSelfHosted && in.Instances == 0 {
-		return "", "", opencmg.Errorf(opencmg.Invalid, "instances: give a number from 1 to %d", opencmg.MaxInstances)
+		return "", "", opencmg.Errorf(opencmg.Invalid, "instances: give a number from 1 to %d", opencmg.MaxInstances).About("instances")
 	}
 	added, err := addTrustedFiles(v, "caFiles")
 	if err != nil {
@@ -119,7 +135,7 @@ func createGateway(v *Visit) (string, string, error) {
 			}
 		}
 		if len(in.GatewaySettings.Certificates) == 0 {
-			return "", "", opencmg.Errorf(opencmg.Invalid, "certificates: choose at least one, or trust all of the site's")
+			return "", "", opencmg.Errorf(opencmg.Invalid, "certificates: choose at least one, or trust all of the site's").About("trust")
 		}
 	}
 	var made gatewayOrOperation
@@ -127,7 +143,9 @@ func createGateway(v *Visit) (string, string, error) {
 		return "", "", err
 	}
 	said := "The gateway is being created. This page shows every step; it goes on when you leave it."
-	if made.operation() == "" {
+	if in.Model == adminservice.ModelClassic {
+		said = "The gateway is recorded. Convert it when its clients can do without it for some minutes."
+	} else if made.operation() == "" {
 		said = "The gateway was created. Add an instance: a host of your own that joins with a token."
 	}
 	return gatewayProgress(made.gateway(), made.operation()), said, nil

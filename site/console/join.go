@@ -103,7 +103,7 @@ func (p joinPage) address() string {
 // joinMakers are the forms of the pages that wait for whom they are for.
 func joinMakers(c *Console) []maker {
 	return []maker{
-		{pattern: "connection-points/new", page: "connection-points/new", node: "connection-points", make: func(v *Visit) (*once, error) {
+		{pattern: "connection-points/new", page: "connection-points/new", node: "connection-points", fields: fieldNames{"gatewayId": "gateway"}, make: func(v *Visit) (*once, error) {
 			return makeJoinToken(v, c.cfg.Now(), adminservice.SystemConnectionPoint, v.Form("gateway"), "connection-points")
 		}},
 		{pattern: "roles/join", page: "roles/join", node: "roles", make: func(v *Visit) (*once, error) {

@@ -32,8 +32,9 @@ type maker struct {
 	node    string
 	// make makes it. Without a secret to show it returns nil, and the page comes
 	// again with what said says.
-	make func(*Visit) (*once, error)
-	said string
+	make   func(*Visit) (*once, error)
+	said   string
+	fields fieldNames // as of action
 }
 
 // onceAnswers are the makers' forms.
@@ -43,7 +44,7 @@ func (c *Console) onceAnswers(makers ...[]maker) (all []rawAnswer) {
 			all = append(all, rawAnswer{method: http.MethodPost, pattern: m.pattern, serve: func(w http.ResponseWriter, v *Visit) error {
 				made, err := m.make(v)
 				if err != nil {
-					return c.serveAgain(w, v, m.page, err)
+					return c.serveAgain(w, v, m.page, inForm(err, m.fields))
 				}
 				if made == nil {
 					setNotice(w, m.said)

@@ -24,7 +24,7 @@ func pointViews() []view {
 
 func pointActions() []action {
 	return []action{
-		{pattern: "connection-points/{id}/link", page: "connection-points/{id}", do: func(v *Visit) (string, string, error) {
+		{pattern: "connection-points/{id}/link", page: "connection-points/{id}", fields: fieldNames{"gatewayId": "gateway"}, do: func(v *Visit) (string, string, error) {
 			gateway := v.Form("gateway")
 			said := "The connection point is linked to no gateway and serves none."
 			if gateway != "" {

@@ -59,7 +59,7 @@ func loadMessages(v *Visit) (any, error) {
 		// in UTC.
 		t, err := time.Parse("2006-01-02T15:04", s)
 		if err != nil {
-			v.Problem = invalid("%s: must be a time such as 2026-01-31T09:30, is %q", name, s)
+			v.Problem = invalid("%s: must be a time such as 2026-01-31T09:30, is %q", name, s).About(name)
 			return p, nil
 		}
 		filter.Set(name, t.Format(time.RFC3339))

@@ -54,8 +54,9 @@ type Page struct {
 	Data any
 
 	c       *Console
-	blocks  *[]block // what was rendered by Live
-	freshAt string   // see view
+	refused *refusedField // with the problem beside it
+	blocks  *[]block      // what was rendered by Live
+	freshAt string        // see view
 }
 
 // A block is a part of a page that is kept fresh.
@@ -90,21 +91,30 @@ func (p *Page) Proof() template.HTML {
 	return template.HTML(`<input type="hidden" name="proof" value="` + p.Session.proof() + `">`)
 }
 
-// Value is what was typed into a field, or def on a page that was just opened.
+// Value is what was typed into a field, or def on a page that was just opened
+// and in another form than the one that was posted.
 func (p *Page) Value(name string, def any) string {
-	if p.Posted() {
+	if p.Posted() && p.Request.PostForm.Has(name) {
 		return p.Form(name)
 	}
 	return fmt.Sprint(def)
 }
 
-// Ticked is whether a box was ticked, or def on a page that was just opened.
+// Ticks is what a form needs whose boxes come again as they were: those that are
+// not ticked are not sent, so that alone tells it from another form of the page.
+func (p *Page) Ticks() template.HTML { return `<input type="hidden" name="ticks" value="sent">` }
+
+// Ticked is whether a box was ticked, or def on a page that was just opened and
+// in another form than the one that was posted.
 func (p *Page) Ticked(name string, def bool) bool {
-	if p.Posted() {
+	if p.TicksSent() {
 		return p.Checked(name)
 	}
 	return def
 }
+
+// TicksSent reports whether the page shows the form again that has Ticks.
+func (p *Page) TicksSent() bool { return p.Posted() && p.Request.PostForm.Has("ticks") }
 
 // Posted reports whether the page shows a form again that was not done.
 func (p *Page) Posted() bool { return p.Request.Method == http.MethodPost }
@@ -130,7 +140,9 @@ func (p *Page) ProblemText() *problem {
 	if p.Problem == nil {
 		return nil
 	}
-	return problemOf(p.Problem)
+	shown := problemOf(p.Problem)
+	shown.At = p.refused
+	return shown
 }
 
 // render writes a page, or the parts of one into the stream that asks.
@@ -151,6 +163,11 @@ func (c *Console) render(w http.ResponseWriter, v *Visit, of view, data any, sta
 	content, err := p.part(of.template, data)
 	if err != nil {
 		return err
+	}
+	if v.Problem != nil {
+		if field := fieldOf(v.Problem); field != "" {
+			content, p.refused = showRefusal(content, v.Request.URL.EscapedPath(), field, problemOf(v.Problem).Text)
+		}
 	}
 	p.Data = content
 	var b bytes.Buffer
@@ -181,6 +198,7 @@ type problem struct {
 	CorrelationID string
 	Cloud         *opencmg.CloudError
 	Checks        []opencmg.Check
+	At            *refusedField // where it is on the page, too
 }
 
 func problemOf(err error) *problem {

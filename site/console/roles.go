@@ -215,8 +215,10 @@ func loadRole(v *Visit) (any, error) {
 	return rolePage{Role: rowOfRole(r, gateways, "roles/"+r.ID), Kinds: roleKinds, Auth: authModes, Rows: endpointRows(r.Endpoints)}, nil
 }
 
-// roleOfForm reads what was typed.
-func roleOfForm(v *Visit) (r adminservice.SiteRole, err error) {
+// roleOfForm reads what was typed, and says where the service's names for it are
+// in the form.
+func roleOfForm(v *Visit) (r adminservice.SiteRole, names fieldNames, err error) {
+	names = fieldNames{"allowGatewayTraffic": "allow", "endpoints": endpointRow{}.Field("name")}
 	r = adminservice.SiteRole{
 		Kind: v.Form("kind"), Name: v.Form("name"), Internal: words(v.Form("internal")), AllowGatewayTraffic: v.Checked("allow"),
 		CA: v.Form("ca"), ServerName: v.Form("serverName"), HostHeader: v.Form("hostHeader"), HealthPath: v.Form("healthPath"),
@@ -230,7 +232,7 @@ func roleOfForm(v *Visit) (r adminservice.SiteRole, err error) {
 		e := opencmg.Endpoint{Name: v.Form(row.Field("name")), Path: strings.TrimPrefix(v.Form(row.Field("path")), "/"), Hold: v.Checked(row.Field("hold"))}
 		if e.Name == "" {
 			if e.Path != "" {
-				return r, invalid("endpoint %d: give it a name, which shows in traffic counts and logs", i+1)
+				return r, names, invalid("endpoint %d: give it a name, which shows in traffic counts and logs", i+1).About(row.Field("name"))
 			}
 			continue
 		}
@@ -244,22 +246,26 @@ func roleOfForm(v *Visit) (r adminservice.SiteRole, err error) {
 		}
 		length, err := formNumber(v, row.Field("length"))
 		if err != nil {
-			return r, invalid("endpoint %s: the longest request body must be a number of bytes", e.Name)
+			return r, names, invalid("endpoint %s: the longest request body must be a number of bytes", e.Name).About(row.Field("length"))
 		}
 		e.MaxContentLength = int64(length)
 		if e.ResponseTimeout, err = formNumber(v, row.Field("timeout")); err != nil {
-			return r, invalid("endpoint %s: the time for an answer must be a number of seconds", e.Name)
+			return r, names, invalid("endpoint %s: the time for an answer must be a number of seconds", e.Name).About(row.Field("timeout"))
+		}
+		at := fmt.Sprintf("endpoints.%d", len(r.Endpoints))
+		for name, field := range map[string]string{"": "name", ".path": "path", ".methods": "methods", ".auth": string(authModes[0]), ".maxContentLength": "length", ".responseTimeout": "timeout"} {
+			names[at+name] = row.Field(field)
 		}
 		r.Endpoints = append(r.Endpoints, e)
 	}
 	if r.Kind == opencmg.KindService && len(r.Endpoints) == 0 {
-		return r, invalid("endpoints: name at least one; an empty path publishes the whole service")
+		return r, names, invalid("endpoints: name at least one; an empty path publishes the whole service").About(endpointRow{}.Field("name"))
 	}
-	return r, nil
+	return r, names, nil
 }
 
 func addRole(v *Visit) (string, string, error) {
-	r, err := roleOfForm(v)
+	r, names, err := roleOfForm(v)
 	if err != nil {
 		return "", "", err
 	}
@@ -267,7 +273,7 @@ func addRole(v *Visit) (string, string, error) {
 		r.Endpoints = nil // the first row is a proposal for services
 	}
 	var made adminservice.SiteRole
-	err = v.Do("POST", "SiteRoles", r, &made)
+	err = inForm(v.Do("POST", "SiteRoles", r, &made), names)
 	return "roles/" + made.ID, cmp.Or(made.Name, r.Name) + " is there.", err
 }
 
@@ -276,7 +282,7 @@ func changeRole(v *Visit) (string, string, error) {
 	if err != nil {
 		return "", "", err
 	}
-	r, err := roleOfForm(v)
+	r, names, err := roleOfForm(v)
 	if err != nil {
 		return "", "", err
 	}
@@ -297,5 +303,5 @@ func changeRole(v *Visit) (string, string, error) {
 		change.Endpoints = &[]opencmg.Endpoint{}
 	}
 	page := "roles/" + url.PathEscape(was.ID)
-	return page, "The changes are kept, and go to the gateways and connection points now.", v.change(rolePath(v), page, change)
+	return page, "The changes are kept, and go to the gateways and connection points now.", inForm(v.change(rolePath(v), page, change), names)
 }

@@ -124,6 +124,7 @@
           if (found.more && !html && box.innerHTML) { box.classList.add('old'); continue; }
           box.classList.remove('old');
           if (box.innerHTML !== html) box.innerHTML = html;
+          if (html) replaceRefusal(box);
         }
         const summary = $('[data-summary]', form);
         if (summary) summary.innerHTML = found.summary || '';
@@ -141,6 +142,22 @@
     form.addEventListener('change', () => { clearTimeout(timer); timer = setTimeout(ask, 50); });
     form.addEventListener('step', () => { clearTimeout(timer); timer = setTimeout(ask, 50); });
     ask();
+  }
+
+  // What is found now takes the place of the refusal of the last attempt.
+  function replaceRefusal(box) {
+    const old = document.getElementById('refusal');
+    if (!old || old.parentElement !== box.parentElement) return;
+    old.remove();
+    box.id = 'refusal';
+  }
+
+  // A field that was refused is shown wherever it is, and gets the focus.
+  function reveal(field) {
+    if (!field) return;
+    field.dispatchEvent(new Event('reveal', { bubbles: true }));
+    for (let d = field.closest('details'); d; d = d.parentElement.closest('details')) d.open = true;
+    field.focus();
   }
 
   // Wizards: <form data-wizard> with <fieldset data-step="Name">. All steps are
@@ -202,6 +219,7 @@
       const wrong = steps.findIndex((s) => Array.from(s.elements).some((x) => !x.checkValidity()));
       if (wrong >= 0) { e.preventDefault(); show(wrong); valid(steps[wrong]); }
     });
+    form.addEventListener('reveal', (e) => show(Math.max(0, steps.findIndex((s) => s.contains(e.target)))));
     form.noValidate = true;
     show(0);
   }
@@ -287,9 +305,17 @@
   }
 
   document.addEventListener('submit', confirmFirst);
-  document.addEventListener('input', (e) => { if (e.target.form) e.target.form.dataset.touched = 'yes'; });
+  document.addEventListener('input', (e) => {
+    if (e.target.form) e.target.form.dataset.touched = 'yes';
+    e.target.removeAttribute('aria-invalid'); // until it is looked at again
+  });
   document.addEventListener('click', async (e) => {
     const copy = e.target.closest('[data-copy]');
+    const refused = e.target.closest('a[data-refused]');
+    if (refused) {
+      e.preventDefault();
+      reveal(document.getElementById(decodeURIComponent(refused.hash.slice(1))));
+    }
     if (copy) {
       const from = document.getElementById(copy.dataset.copy);
       await navigator.clipboard.writeText(from.value === undefined ? from.textContent : from.value);
@@ -309,6 +335,7 @@
   narrow.addEventListener('change', fold);
   for (const f of all('form')) conditions(f);
   for (const f of all('form[data-wizard]')) leadThrough(f);
+  reveal($('[aria-invalid=true]'));
   for (const f of all('form[data-check]')) watchForm(f);
   refresh(document);
   setInterval(() => showTimes(), 10000);
