@@ -42,7 +42,7 @@ func TestConsoleTwoEdit(t *testing.T) {
 			url.Values{"name": {"mp1"}, "internal": {"https://first.corp.example"}}, url.Values{"name": {"mp1"}, "internal": {"https://second.corp.example"}, "hostHeader": {"second.corp.example"}},
 			"https://first.corp.example", "https://second.corp.example", `name="hostHeader" value="second.corp.example"`},
 		{"boundary group", "boundary-groups/" + group.ID, "boundary-groups/" + group.ID, "boundary-group", group.ID,
-			url.Values{"name": {"Branch"}, "boundaries": {"10.1.0.0/16"}}, url.Values{"name": {"Branch"}, "boundaries": {"10.2.0.0/16"}, "preferCloud": {"on"}},
+			url.Values{"name": {"Branch"}, "boundaries": {"10.1.0.0/16"}}, url.Values{"ticks": {"sent"}, "name": {"Branch"}, "boundaries": {"10.2.0.0/16"}, "preferCloud": {"on"}},
 			"10.1.0.0/16", "10.2.0.0/16", `name="preferCloud" value="on" checked`},
 		{"client settings", "client-settings", "client-settings", "client-settings", "0",
 			minutes("111"), minutes("222"), `"policyMinutes":111`, `"policyMinutes":222`, `name="policyMinutes" type="number" min="1" max="44640" required value="222"`},
