@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
 	"github.com/opencmg/opencmg/ccm"
@@ -100,18 +98,13 @@ func (s *Server) listClients(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	// With a long list of who is online each of the two takes its time.
+	var found []sitedb.Client
+	var more bool
 	var total int
-	var counting errgroup.Group
 	if q.Count {
-		counting.Go(func() (err error) {
-			total, err = s.db.CountClients(r.Context(), f, maxClientCount)
-			return err
-		})
-	}
-	found, more, err := s.db.ListClients(r.Context(), f, p)
-	if cerr := counting.Wait(); err == nil {
-		err = cerr
+		found, more, total, err = s.db.ListAndCount(r.Context(), f, p, maxClientCount)
+	} else {
+		found, more, err = s.db.ListClients(r.Context(), f, p)
 	}
 	if err != nil {
 		return err

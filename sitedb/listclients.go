@@ -1,10 +1,13 @@
 package sitedb
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/opencmg/opencmg"
 )
@@ -166,6 +169,45 @@ func (db *DB) ListClients(ctx context.Context, f ClientFilter, p ClientPage) (li
 		list, more = list[:p.Limit], true
 	}
 	return list, more, wrap(err, "list clients")
+}
+
+// ListAndCount is [DB.ListClients] with the number of all that the filter
+// chooses, counted up to most. The two cost less together.
+func (db *DB) ListAndCount(ctx context.Context, f ClientFilter, p ClientPage, most int) (list []Client, more bool, total int, err error) {
+	if len(f.Among)+len(f.Except) <= fewIDs || f.alone() {
+		var g errgroup.Group
+		g.Go(func() (err error) {
+			total, err = db.CountClients(ctx, f, most)
+			return err
+		})
+		list, more, err = db.ListClients(ctx, f, p)
+		return list, more, total, cmp.Or(g.Wait(), err)
+	}
+	// Everybody has to be looked at once, and looked for in the list: this is
+	// what takes the time, and those who remain are few.
+	w := db.clientWhere(&f)
+	by := cmp.Or(p.Order, ByName)
+	rows, err := db.query(ctx, fmt.Sprintf("WITH f AS MATERIALIZED (SELECT id, %s FROM clients%s) SELECT id, (SELECT COUNT(*) FROM f) FROM f%s LIMIT ? OFFSET ?", by, w.sql(), p.orderBy()),
+		append(w.args, p.Limit+1, p.Offset)...)
+	ids, err := collect(rows, err, func(row scanner) (id opencmg.ClientID, err error) {
+		err = row.Scan(&id, &total)
+		return id, err
+	})
+	switch {
+	case err != nil:
+		return nil, false, 0, wrap(err, "list clients")
+	case len(ids) == 0 && p.Offset > 0: // behind the end
+		total, err = db.CountClients(ctx, f, most)
+		return nil, false, total, err
+	}
+	if len(ids) > p.Limit {
+		ids, more = ids[:p.Limit], true
+	}
+	var page where
+	db.amongIDs(&page, "id IN", ids)
+	rows, err = db.query(ctx, strings.TrimSuffix(selectClient, " ")+page.sql()+p.orderBy(), page.args...)
+	list, err = collect(rows, err, scanClient)
+	return list, more, min(total, most), wrap(err, "list clients")
 }
 
 // CountClients counts the clients that the filter chooses, and stops at most.
