@@ -70,10 +70,14 @@ type AnalysisSchedule struct {
 	// when the schedule is off.
 	Minutes int `json:"minutes"`
 	// Last is when the schedule last began one, and Next when it will; Next is
-	// absent when the schedule is off or the gateway is not ready. One that was
+	// absent when the schedule is off, waits, or the gateway is not ready. One that was
 	// missed is done as soon as the site and the gateway are ready for it.
 	Last time.Time `json:"last,omitzero"`
 	Next time.Time `json:"next,omitzero"`
+	// Waiting is what has to happen before the schedule begins; empty when it
+	// waits for nothing but its time. A self-hosted gateway without a host is not
+	// analyzed: it is not broken but not complete.
+	Waiting string `json:"waiting,omitempty"`
 }
 
 // An AnalysisScheduleChange sets how often the site analyzes a gateway.

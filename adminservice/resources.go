@@ -154,6 +154,9 @@ type CreatedApplications struct {
 // A SignIn is how the site signs in for an administrator. Exactly one of
 // Secret, DeviceCode and ManagedIdentity.
 type SignIn struct {
+	// ClientID is of the app that Secret belongs to, of a user-assigned identity,
+	// or of the public client for a device code; empty means Microsoft Azure CLI
+	// there, which every tenant has.
 	ClientID        string `json:"clientId,omitempty"`
 	Secret          string `json:"secret,omitempty"`
 	DeviceCode      bool   `json:"deviceCode,omitempty"` // the operation's text shows code and address

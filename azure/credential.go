@@ -37,7 +37,8 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 // FederatedToken, ManagedIdentity and DeviceCode must be set.
 type Credential struct {
 	// ClientID is the app's ID: of the server app, of the public client for a
-	// device code, or of a user-assigned identity (optional there).
+	// device code (empty means Microsoft Azure CLI, which every tenant has), or of
+	// a user-assigned identity (optional).
 	ClientID string
 	// Secret is the app's secret.
 	Secret Secret
@@ -79,6 +80,11 @@ func (c Credential) way() string {
 	return "nothing"
 }
 
+// azureCLI is the client ID of Microsoft Azure CLI: a public client that every
+// tenant has, and by which a person may do in the directory and in Azure what the
+// person has the right to do.
+const azureCLI = "04b07795-8ddb-461a-bbee-02f9e1bf7b46"
+
 func (c Credential) token(tenant string, base policy.ClientOptions) (azcore.TokenCredential, error) {
 	ways := 0
 	for _, set := range []bool{c.Secret != "", len(c.CertificatePEM) > 0, c.FederatedToken != nil, c.ManagedIdentity, c.DeviceCode != nil} {
@@ -88,6 +94,9 @@ func (c Credential) token(tenant string, base policy.ClientOptions) (azcore.Toke
 	}
 	if ways != 1 {
 		return nil, opencmg.Errorf(opencmg.Invalid, "sign-in to Azure: exactly one of client secret, certificate, federated credential, managed identity and device code must be given, not %d", ways)
+	}
+	if c.DeviceCode != nil && c.ClientID == "" {
+		c.ClientID = azureCLI
 	}
 	if !c.ManagedIdentity && !opencmg.IsGUID(c.ClientID) {
 		return nil, opencmg.Errorf(opencmg.Invalid, "client ID %q: must be a GUID; the portal shows it as Application (client) ID", c.ClientID)
@@ -137,7 +146,10 @@ func (c *Client) signIn(ctx context.Context, scope string) error {
 }
 
 func (c *Client) accessToken(ctx context.Context, scope string) (string, error) {
-	t, err := c.cred.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
+	// Every request of the SDK asks for tokens that can be evaluated continuously,
+	// and those are kept apart from others: without that, a person who signed in
+	// here would be asked again at the first request.
+	t, err := c.cred.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}, EnableCAE: true})
 	if err != nil {
 		return "", c.fail(ctx, "sign in to "+string(c.env.Environment)+" with the "+c.how.way(), err)
 	}

@@ -150,11 +150,15 @@ const (
 	graphAppID = "00000003-0000-0000-c000-000000000000"
 	armAppID   = "797f4846-ba00-4fd7-ba43-dac1f8f63013"
 	vaultAppID = "cfa8b339-82a2-471a-a3c9-0fc0be7a4093"
+	// cliAppID is a public client of Microsoft's own, which needs no registration
+	// in the tenant and no consent for Graph and Resource Manager.
+	cliAppID = "04b07795-8ddb-461a-bbee-02f9e1bf7b46"
 )
 
 var wellKnown = map[string]string{
 	graphAppID: "Microsoft Graph",
 	armAppID:   "Windows Azure Service Management API",
+	cliAppID:   "Microsoft Azure CLI",
 	vaultAppID: "Azure Key Vault",
 }
 

@@ -226,18 +226,22 @@ func (s *Server) startDeviceCode(r *http.Request, tenant string, _ int) (any, *e
 	}
 	s.world.Lock()
 	defer s.world.Unlock()
-	a, fail := s.application(tenant, r.PostForm.Get("client_id"))
-	if fail != nil {
-		return nil, fail
-	}
-	if !truth(a.Body, "isFallbackPublicClient") {
-		return nil, aadsts(http.StatusUnauthorized, "invalid_client", 7000218, "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.")
+	client := strings.ToLower(r.PostForm.Get("client_id"))
+	if client != cliAppID {
+		a, fail := s.application(tenant, client)
+		if fail != nil {
+			return nil, fail
+		}
+		if !truth(a.Body, "isFallbackPublicClient") {
+			return nil, aadsts(http.StatusUnauthorized, "invalid_client", 7000218, "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.")
+		}
+		client = a.AppID
 	}
 	if _, fail := s.requested(tenant, r.PostForm); fail != nil {
 		return nil, fail
 	}
 	maps.DeleteFunc(s.st.DeviceCodes, func(_ string, d *deviceCode) bool { return s.cfg.Now().Sub(d.Expires) > time.Hour })
-	d := &deviceCode{Code: rand.Text() + rand.Text(), UserCode: rand.Text()[:9], Tenant: tenant, AppID: a.AppID, Scope: r.PostForm.Get("scope"), Resource: r.PostForm.Get("resource"), Expires: s.cfg.Now().Add(15 * time.Minute)}
+	d := &deviceCode{Code: rand.Text() + rand.Text(), UserCode: rand.Text()[:9], Tenant: tenant, AppID: client, Scope: r.PostForm.Get("scope"), Resource: r.PostForm.Get("resource"), Expires: s.cfg.Now().Add(15 * time.Minute)}
 	s.st.DeviceCodes[d.Code] = d
 	s.dirty = true
 	s.saveIfDirty()

@@ -79,6 +79,9 @@ func (s *Server) consented(tenant, clientAppID, resourceAppID string) bool {
 	if a, fail := s.application(tenant, clientAppID); fail == nil && a.Configured {
 		return true
 	}
+	if clientAppID == cliAppID && (resourceAppID == graphAppID || resourceAppID == armAppID) {
+		return true
+	}
 	client, res := s.principalOf(tenant, clientAppID), s.principalOf(tenant, resourceAppID)
 	for _, g := range s.st.Grants {
 		if client != nil && res != nil && g.ClientID == client.ID && g.ResourceID == res.ID {

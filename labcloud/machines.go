@@ -130,7 +130,7 @@ func (s *Server) startWith(m *machine, adopted MachineProcess) func() error {
 	ctx, cancel := context.WithCancel(s.ctx)
 	md := &minder{ctx: ctx, stop: cancel, ended: make(chan struct{}), first: make(chan error, 1), moved: make(chan struct{})}
 	m.Power = "starting"
-	spec, closeMetadata, err := s.prepare(m)
+	spec, closeMetadata, err := s.prepare(m, adopted)
 	if err != nil {
 		cancel()
 		m.Provisioning = "failed"
@@ -157,14 +157,16 @@ func (s *Server) startWith(m *machine, adopted MachineProcess) func() error {
 }
 
 // prepare makes directory, addresses and metadata service.
-func (s *Server) prepare(m *machine) (MachineSpec, func(), error) {
+func (s *Server) prepare(m *machine, adopted MachineProcess) (MachineSpec, func(), error) {
 	r := s.st.Resources[m.ScaleSet]
 	if _, err := s.dir("machines", m.VMID); err != nil {
 		return MachineSpec{}, nil, err
 	}
 	var err error
 	for _, port := range s.backendPorts(r) {
-		if m.Ports[port] == "" {
+		// The address of a machine that does not run may be somebody else's by
+		// now.
+		if m.Ports[port] == "" || adopted == nil && !isFree(m.Ports[port]) {
 			if m.Ports[port], err = s.freeAddress(); err != nil {
 				return MachineSpec{}, nil, err
 			}
@@ -202,16 +204,24 @@ func (s *Server) freeAddress() (string, error) {
 		}
 	}
 	for range 1000 {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(15000+rand.IntN(17000)))
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(15000+rand.IntN(5000)))
 		if taken[addr] {
 			continue
 		}
-		if ln, err := net.Listen("tcp", addr); err == nil {
-			ln.Close()
+		if isFree(addr) {
 			return addr, nil
 		}
 	}
 	return "", labErrorf("no free loopback port for a machine")
+}
+
+func isFree(addr string) bool {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return false
+	}
+	ln.Close()
+	return true
 }
 
 // mind runs the process of a machine until the minder is stopped.

@@ -120,7 +120,7 @@ func (s *Server) analyzeDue(ctx context.Context) error {
 			}); err != nil {
 				return err
 			}
-		case known[i].Value.Minutes == 0, now.Before(known[i].Value.Next):
+		case known[i].Value.Minutes == 0, now.Before(known[i].Value.Next), waitsForHost(g):
 		case now.Sub(g.Changed) < stale, now.Sub(s.live.began) < stale:
 			// Tunnels may not be there yet, nor everybody have reported.
 		default:
@@ -142,6 +142,11 @@ func (s *Server) analyzeDue(ctx context.Context) error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// waitsForHost reports whether a gateway has nothing yet that could be analyzed.
+func waitsForHost(g *record[gatewayRecord]) bool {
+	return g.Value.Model == adminservice.ModelSelfHosted && len(g.Value.Machines) == 0
 }
 
 func (s *Server) analyzeOnSchedule(ctx context.Context, g *record[gatewayRecord]) error {
@@ -191,7 +196,9 @@ func (s *Server) judge(tx *sitedb.Tx, a *adminservice.Analysis) (alert sitedb.Al
 // analysisSchedule is a schedule as the administration service shows it.
 func analysisSchedule(g *record[gatewayRecord], v *scheduleRecord) adminservice.AnalysisSchedule {
 	out := adminservice.AnalysisSchedule{Minutes: v.Minutes, Last: v.Last}
-	if g.Value.State == adminservice.StateReady {
+	if v.Minutes != 0 && waitsForHost(g) {
+		out.Waiting = "no host has joined the gateway yet: create a join token for one"
+	} else if g.Value.State == adminservice.StateReady {
 		out.Next = v.Next
 	}
 	return out

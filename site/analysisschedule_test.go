@@ -244,6 +244,48 @@ func TestAnalysesCatchUp(t *testing.T) {
 	r.wantAlert("after a restart", "The service name resolves and answers")
 }
 
+// firstHost lets a host join a self-hosted gateway through a connection point.
+func (r *rig) firstHost(gateway, name string) {
+	r.t.Helper()
+	address := name + ".dmz.example:10140"
+	token := r.gatewayToken(adminservice.JoinTokenRecord{GatewayID: gateway, Hosts: []string{name + ".dmz.example"}})
+	if reply := r.join("cp-"+name, gateway).bring(newHost(r.t.(*testing.T), address), token, nil); reply.Refused != "" {
+		r.t.Fatal(reply.Refused)
+	}
+}
+
+// TestAnalysesWaitForAHost: a self-hosted gateway that nobody has set a host up
+// for is no alert, until there is one.
+func TestAnalysesWaitForAHost(t *testing.T) {
+	r := analyzerRig(t, nowhere)
+	g := do[adminservice.Gateway](r, "POST", "Gateways", adminservice.NewGateway{Model: adminservice.ModelSelfHosted, Certificate: adminservice.ServerCertificate{ServiceName: "granitefalls2.corp.example"}})
+	schedule := func() adminservice.AnalysisSchedule {
+		return do[adminservice.AnalysisSchedule](r, "GET", "Gateways/"+g.ID+"/analysisSchedule", nil)
+	}
+	do[adminservice.AnalysisSchedule](r, "PUT", schedulePath, adminservice.AnalysisScheduleChange{Minutes: new(0)})
+	r.look("analyses")
+	r.wait(3 * time.Hour)
+	r.look("analyses")
+	if s := schedule(); !strings.Contains(s.Waiting, "no host has joined") || !s.Next.IsZero() || !s.Last.IsZero() || s.Minutes != 60 {
+		t.Errorf("without a host: %+v", s)
+	}
+	if list := r.analyses(g.ID); len(list) > 0 {
+		t.Errorf("analyzed without a host: %+v", list)
+	}
+	r.wantAlert("without a host", "")
+	r.console(r.c.Token).see("analyzer?gateway="+g.ID, `<span class="state busy">waiting</span>`, "no host has joined")
+
+	r.firstHost(g.ID, "host0")
+	r.wait(stalePeriod)
+	r.look("analyses")
+	list := r.analyses(g.ID)
+	if s := schedule(); len(list) != 1 || s.Waiting != "" || s.Last.IsZero() || s.Next.IsZero() {
+		t.Fatalf("with a host: %+v, analyses %+v", s, list)
+	}
+	r.end(list[0])
+	r.wantAlert("with a host that nobody reaches", "granitefalls2")
+}
+
 // TestAnalysesAreSpread: many gateways are not analyzed at once, and leave room
 // for who asks.
 func TestAnalysesAreSpread(t *testing.T) {
@@ -262,6 +304,7 @@ func TestAnalysesAreSpread(t *testing.T) {
 	places := map[time.Time]bool{}
 	for i := range 6 {
 		g := do[adminservice.Gateway](r, "POST", "Gateways", adminservice.NewGateway{Model: adminservice.ModelSelfHosted, Certificate: adminservice.ServerCertificate{ServiceName: fmt.Sprintf("gw%d.corp.example", i)}})
+		r.firstHost(g.ID, fmt.Sprintf("gw%d", i))
 		places[do[adminservice.AnalysisSchedule](r, "PUT", "Gateways/"+g.ID+"/analysisSchedule", adminservice.AnalysisScheduleChange{Minutes: new(60)}).Next] = true
 	}
 	if len(places) != 6 {

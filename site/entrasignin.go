@@ -32,7 +32,7 @@ const entraCallback = "/console/sign-in/entra/callback"
 const (
 	// entraPendingLasts is how long a person may take to sign in.
 	entraPendingLasts = 10 * time.Minute
-	maxEntraPending   = 2048 // bytes of a pending sign-in
+	maxEntraPending   = 3500 // bytes of a pending sign-in; browsers keep cookies of 4096
 )
 
 // entraRedirect is the redirect URI of the console; empty when the site does not
@@ -99,6 +99,7 @@ type pendingEntra struct {
 	Nonce    string    `json:"n"`
 	Verifier string    `json:"v"`
 	Redirect string    `json:"r"`
+	Next     string    `json:"p,omitempty"` // the page that was wanted
 	Expires  time.Time `json:"e"`
 }
 
@@ -167,8 +168,9 @@ func (s *Server) signInApp(ctx context.Context, id string) (*record[applicationR
 }
 
 // beginEntra begins a sign-in through a server app: target is where the browser
-// goes, pending what it must bring back, in a cookie of its own.
-func (s *Server) beginEntra(ctx context.Context, appID string) (target, pending string, err error) {
+// goes, pending what it must bring back, in a cookie of its own. next is the page
+// that was wanted; one with too long an address is forgotten.
+func (s *Server) beginEntra(ctx context.Context, appID, next string) (target, pending string, err error) {
 	redirect := s.entraRedirect()
 	if redirect == "" {
 		return "", "", opencmg.Errorf(opencmg.Unauthorized, "the site does not know its own address, to which Entra sends people back: set url in its configuration")
@@ -177,19 +179,31 @@ func (s *Server) beginEntra(ctx context.Context, appID string) (target, pending 
 	if err != nil {
 		return "", "", err
 	}
-	p := pendingEntra{App: app.ID, State: rand.Text(), Nonce: rand.Text(), Verifier: newSecret(), Redirect: redirect, Expires: s.cfg.Now().Add(entraPendingLasts)}
-	return dir.SignInURL(p.web()), s.sealer.seal(purposeEntra, mustJSON(p)), nil
+	p := pendingEntra{App: app.ID, State: rand.Text(), Nonce: rand.Text(), Verifier: newSecret(), Redirect: redirect, Next: next, Expires: s.cfg.Now().Add(entraPendingLasts)}
+	pending = s.sealer.seal(purposeEntra, mustJSON(p))
+	if len(pending) > maxEntraPending {
+		p.Next = ""
+		pending = s.sealer.seal(purposeEntra, mustJSON(p))
+	}
+	return dir.SignInURL(p.web()), pending, nil
+}
+
+// openPending opens what a browser brought back of a sign-in that was begun here.
+func (s *Server) openPending(pending string) (p pendingEntra, err error) {
+	if len(pending) > maxEntraPending {
+		return p, errEntraAgain
+	}
+	text, err := s.sealer.open(purposeEntra, pending)
+	if err != nil || json.Unmarshal(text, &p) != nil {
+		return pendingEntra{}, errEntraAgain
+	}
+	return p, nil
 }
 
 // completeEntra ends a sign-in with what the browser brought back, and returns
 // the administrator's account. Refusals are opencmg.Unauthorized and may be shown.
-func (s *Server) completeEntra(ctx context.Context, pending string, query url.Values) (*record[accountRecord], error) {
-	var p pendingEntra
-	if len(pending) > maxEntraPending {
-		return nil, errEntraAgain
-	}
-	text, err := s.sealer.open(purposeEntra, pending)
-	if err != nil || json.Unmarshal(text, &p) != nil || query.Get("code") == "" && query.Get("error") == "" || !s.cfg.Now().Before(p.Expires) ||
+func (s *Server) completeEntra(ctx context.Context, p pendingEntra, query url.Values) (*record[accountRecord], error) {
+	if query.Get("code") == "" && query.Get("error") == "" || !s.cfg.Now().Before(p.Expires) ||
 		subtle.ConstantTimeCompare([]byte(query.Get("state")), []byte(p.State)) != 1 {
 		return nil, errEntraAgain
 	}
@@ -223,14 +237,20 @@ func (s *Server) completeEntra(ctx context.Context, pending string, query url.Va
 }
 
 // signInPerson ends a sign-in by Entra with a session of the console.
-func (s *Server) signInPerson(r *http.Request, pending string, query url.Values) (cookie string, err error) {
-	return s.guarded(r, func() (string, error) {
-		a, err := s.completeEntra(r.Context(), pending, query)
+func (s *Server) signInPerson(r *http.Request, pending string, query url.Values) (cookie, next string, err error) {
+	cookie, err = s.guarded(r, func() (string, error) {
+		p, err := s.openPending(pending)
+		if err != nil {
+			return "", err
+		}
+		next = p.Next
+		a, err := s.completeEntra(r.Context(), p, query)
 		if err != nil {
 			return "", err
 		}
 		return s.beginSession(r.Context(), a.ID, time.Time{})
 	})
+	return cookie, next, err
 }
 
 // accountOfEntra finds the account of a user of a tenant, nil when there is none.

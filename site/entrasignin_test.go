@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"html"
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -270,5 +272,57 @@ func TestEntraSignInByImportedApp(t *testing.T) {
 	target, pending := r.begin()
 	if name, _, err := r.s.CompleteEntra(t.Context(), pending, r.person(target, "ann@lab.example")); err != nil || name != "ann" {
 		t.Errorf("%q %v", name, err)
+	}
+}
+
+// Whoever signs in by Entra gets to the page that they wanted, also at the second
+// try, and to no page but the console's.
+func TestEntraSignInLeadsToTheWantedPage(t *testing.T) {
+	r := newRig(t, people)
+	r.connect()
+	r.addAnn()
+	link := regexp.MustCompile(`href="(/console/(sign-in/entra\?app=[^"]*))"`)
+	// begin follows the link of the page that a visitor sees.
+	begin := func(v *visitor, page string) (target string) {
+		t.Helper()
+		m := link.FindStringSubmatch(page)
+		if m == nil {
+			t.Fatalf("no link to Entra:\n%s", page)
+		}
+		v.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		defer func() { v.http.CheckRedirect = nil }()
+		res, err := v.http.Get(v.url + html.UnescapeString(m[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res.Header.Get("Location")
+	}
+	const wanted = "status-messages?severity=error&q=a%26b"
+	long := "status-messages?q=" + strings.Repeat("x", 4000)
+	for from, to := range map[string]string{
+		wanted:                            "/console/" + wanted,
+		"":                                "/console/",
+		long:                              "/console/",
+		"sign-in?next=//evil.example/":    "/console/",
+		`sign-in?next=/console/\evil`:     "/console/",
+		"sign-in?next=https://evil.test/": "/console/",
+		"sign-in?next=/AdminService/v1.0": "/console/",
+	} {
+		v := r.visit()
+		_, page := v.get(from)
+		// Bob is refused, and his page leads to the same place.
+		status, page := v.get("sign-in/entra/callback?" + r.person(begin(v, page), "bob@lab.example").Encode())
+		if status != http.StatusUnauthorized {
+			t.Fatalf("%s: bob got %d\n%s", from, status, page)
+		}
+		res, err := v.http.Get(v.url + "/console/sign-in/entra/callback?" + r.person(begin(v, page), "ann@lab.example").Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if at := res.Request.URL.RequestURI(); res.StatusCode != http.StatusOK || at != to {
+			t.Errorf("%.60s led to %s (%d)", from, at, res.StatusCode)
+		}
 	}
 }

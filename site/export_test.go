@@ -73,12 +73,16 @@ func (s *Server) EntraApps(ctx context.Context) (ids, tenants []string, err erro
 
 // BeginEntra begins a sign-in by Entra.
 func (s *Server) BeginEntra(ctx context.Context, app string) (target, pending string, err error) {
-	return s.beginEntra(ctx, app)
+	return s.beginEntra(ctx, app, "")
 }
 
 // CompleteEntra completes it and returns the account's name and role.
 func (s *Server) CompleteEntra(ctx context.Context, pending string, query url.Values) (string, adminservice.Role, error) {
-	a, err := s.completeEntra(ctx, pending, query)
+	p, err := s.openPending(pending)
+	if err != nil {
+		return "", "", err
+	}
+	a, err := s.completeEntra(ctx, p, query)
 	if err != nil {
 		return "", "", err
 	}

@@ -182,8 +182,10 @@ func (s *Server) newConsole() (*console.Console, error) {
 		SignInToken: s.signInLocal, SignInCertificate: s.signInCertificate,
 		HasCertificate: func(r *http.Request) bool { return peerCertificate(r) != nil },
 		Session:        s.session, SignOut: s.endSession,
-		EntraChoices:  s.entraApps,
-		EntraBegin:    func(r *http.Request, app string) (string, string, error) { return s.beginEntra(r.Context(), app) },
+		EntraChoices: s.entraApps,
+		EntraBegin: func(r *http.Request, app, next string) (string, string, error) {
+			return s.beginEntra(r.Context(), app, next)
+		},
 		EntraComplete: s.signInPerson,
 		Changes:       s.changes,
 	})

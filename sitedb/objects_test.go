@@ -238,6 +238,19 @@ func testWatch(t *testing.T, e engine) {
 	change(t, here, touch)
 	<-changes
 	<-second
+	// So is a line of an operation's log.
+	var o sitedb.Operation
+	change(t, here, func(tx *sitedb.Tx) (err error) {
+		o, err = tx.PutOperation(sitedb.Operation{Kind: "k", SubjectKind: "s", SubjectID: "1", State: sitedb.OperationCreated})
+		return err
+	})
+	<-changes
+	<-second
+	if err := here.AppendOperation(ctx, o.ID, "sign-in", "type the code", 1); err != nil {
+		t.Fatal(err)
+	}
+	<-changes
+	<-second
 	// What clients do and what failed is not told; what another process did is.
 	if err := here.RecordToken(ctx, sitedb.Token{ID: "1", Expires: time.Now()}); err != nil {
 		t.Fatal(err)

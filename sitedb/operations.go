@@ -142,9 +142,10 @@ func (db *DB) Operations(ctx context.Context, f OperationFilter, limit int) ([]O
 
 // AppendOperation notes the progress of an operation, which becomes its
 // present step and an entry of its log. An operation that has ended is
-// opencmg.Conflict.
+// opencmg.Conflict. Watchers hear of it: somebody may wait for the code that it
+// tells them to type.
 func (db *DB) AppendOperation(ctx context.Context, id, step, text string, percent int) error {
-	return db.transact(ctx, "append to operation", func(tx *Tx) error { return tx.AppendOperation(id, step, text, percent) })
+	return db.Change(ctx, "append to operation", func(tx *Tx) error { return tx.AppendOperation(id, step, text, percent) })
 }
 
 // AppendOperation notes the progress of an operation, see [DB.AppendOperation].

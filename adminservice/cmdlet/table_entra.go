@@ -171,7 +171,7 @@ var entraCmdlets = []*Cmdlet{
 			{Name: "TenantId", Type: "String", Ours: true, Summary: "Entra tenant ID, a GUID; needed unless the site has one tenant only."},
 			{Name: "AppIdUri", Type: "Uri", Ours: true, Summary: "Application ID URI, unique in the tenant; left out, one is made."},
 			{Name: "ReadDirectory", Type: "SwitchParameter", Ours: true, Summary: "Ask for Directory.Read.All, which discovery needs."},
-			{Name: "SignInClientId", Type: "String", Ours: true, Summary: "Client ID of an app that signs in instead of a person; with SignInSecret."},
+			{Name: "SignInClientId", Type: "String", Ours: true, Summary: "Client ID of an app that signs in instead of a person, with SignInSecret; alone, of the public client through which the person signs in, instead of Microsoft Azure CLI."},
 			{Name: "SignInSecret", Type: "SecureString", Ours: true, Summary: "Secret of that app."},
 		},
 		Examples: []Example{
@@ -186,7 +186,7 @@ var entraCmdlets = []*Cmdlet{
 		Parameters: []Parameter{
 			{Name: "AppName", Type: "String", Aliases: []string{"ApplicationName"}, In: "R", Unlisted: true, Summary: "Display name of the new app."},
 			{Name: "InputObject", Type: "IResultObject#SMS_AAD_Application_Ex", In: "R", Unlisted: true, Summary: "Server app that the client app calls."},
-			{Name: "SignInClientId", Type: "String", Ours: true, Summary: "Client ID of an app that signs in instead of a person; with SignInSecret."},
+			{Name: "SignInClientId", Type: "String", Ours: true, Summary: "Client ID of an app that signs in instead of a person, with SignInSecret; alone, of the public client through which the person signs in, instead of Microsoft Azure CLI."},
 			{Name: "SignInSecret", Type: "SecureString", Ours: true, Summary: "Secret of that app."},
 		},
 		Examples: []Example{
@@ -199,7 +199,7 @@ var entraCmdlets = []*Cmdlet{
 		Purpose: "Add the missing redirect URL http://localhost to an old server app, in the site database and in Entra ID.",
 		Parameters: []Parameter{
 			{Name: "TenantId", Type: "String", In: "R", Unlisted: true, Summary: "Entra tenant ID, a GUID."},
-			{Name: "SignInClientId", Type: "String", Ours: true, Summary: "Client ID of an app that signs in instead of a person; with SignInSecret."},
+			{Name: "SignInClientId", Type: "String", Ours: true, Summary: "Client ID of an app that signs in instead of a person, with SignInSecret; alone, of the public client through which the person signs in, instead of Microsoft Azure CLI."},
 			{Name: "SignInSecret", Type: "SecureString", Ours: true, Summary: "Secret of that app."},
 		},
 		Examples: []Example{

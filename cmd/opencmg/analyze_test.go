@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -101,6 +102,13 @@ func TestAnalyze(t *testing.T) {
 		t.Errorf("as a table:\n%s", out)
 	}
 
+	// By itself, from now on.
+	out := startAndWait(t, "analyze", "gateway", "--profile", profile, "--every", "7", "--output", "table")
+	s, err := adminservice.Get[adminservice.AnalysisSchedule](t.Context(), administer(t, info), "Gateways/gateway/analysisSchedule")
+	if want := "every 7 minutes, next " + s.Next.Format(time.RFC3339) + "\n"; err != nil || s.Minutes != 7 || out != want {
+		t.Errorf("%q, want %q; the schedule is %+v, %v", out, want, s, err)
+	}
+
 	// A certificate that the site does not trust.
 	site := filepath.Join(dir, "state", "cp1", "identity")
 	a := analyze("--sign-in", "client-certificate", "--client-cert-file", filepath.Join(site, "identity.pem"), "--client-key-file", filepath.Join(site, "identity.key"))
@@ -182,4 +190,45 @@ func TestAnalyze(t *testing.T) {
 	if err != nil || len(kept) < 7 || kept[0].ID != a.ID || len(kept[0].Rows) != len(a.Rows) {
 		t.Errorf("history: %d analyses, %v", len(kept), err)
 	}
+}
+
+// TestAnalyzeEvery changes the schedule of a gateway that has no host yet from the
+// command line, and turns it off.
+func TestAnalyzeEvery(t *testing.T) {
+	t.Parallel()
+	dir, info := startLab(t, "--bare")
+	profile := filepath.Join(dir, "site", admincli.SiteProfileFile)
+	c := administer(t, info)
+	if err := c.Do(t.Context(), "POST", "Gateways", adminservice.NewGateway{Model: adminservice.ModelSelfHosted, Certificate: adminservice.ServerCertificate{ServiceName: labServiceName}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	every := func(minutes string, more ...string) string {
+		t.Helper()
+		return startAndWait(t, append([]string{"analyze", labGateway, "--profile", profile, "--every", minutes}, more...)...)
+	}
+	wantSchedule := func(minutes int) {
+		t.Helper()
+		s, err := adminservice.Get[adminservice.AnalysisSchedule](t.Context(), c, "Gateways/"+labGateway+"/analysisSchedule")
+		if err != nil || s.Minutes != minutes {
+			t.Errorf("%+v, %v, want every %d minutes", s, err, minutes)
+		}
+	}
+	if out := every("15", "--output", "table"); !strings.HasPrefix(out, "every 15 minutes, waiting: no host has joined") {
+		t.Errorf("every 15: %q", out)
+	}
+	wantSchedule(15)
+	var s adminservice.AnalysisSchedule
+	if out := every("30", "--output", "json"); json.Unmarshal([]byte(out), &s) != nil || s.Minutes != 30 || s.Waiting == "" {
+		t.Errorf("as JSON: %q", out)
+	}
+	for _, wrong := range []string{"0", "often", "1.5"} {
+		wantFailure(t, 2, "must be a number of minutes, or off", "analyze", labGateway, "--profile", profile, "--every", wrong)
+	}
+	wantFailure(t, 1, "must be from 5 to 10080", "analyze", labGateway, "--profile", profile, "--every", "4")
+	wantFailure(t, 1, "nothing", "analyze", "nothing", "--profile", profile, "--every", "10")
+	wantSchedule(30)
+	if out := every("off", "--output", "table"); out != "off\n" {
+		t.Errorf("off: %q", out)
+	}
+	wantSchedule(0)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -21,7 +22,9 @@ type labOptions struct {
 	serve            serveFlags
 	fault            string
 	dataDir          string
+	fresh            bool
 	instances        int
+	scale            bool // instances were asked for
 	connectionPoints int
 	clients          int // of each kind
 	logLevel         string
@@ -44,14 +47,18 @@ func parseLabOptions(e *env, args []string) (labOptions, error) {
 	fs.BoolVar(&o.bare, "bare", false, "start the site as it is before the set-up, and leave the five parts to you")
 	fs.BoolVar(&o.serve.withParent, "until-stdin-closes", false, "") // of the program's tests
 	fs.StringVar(&o.fault, "fault", "", "break something while clients work: `"+strings.Join(labFaults, "|")+"`")
-	fs.StringVar(&o.dataDir, "data-dir", "", "keep the lab's data in this `directory`; default is a temporary one that goes away")
+	fs.StringVar(&o.dataDir, "data-dir", "", "keep the lab's data in this `directory`, and go on with the lab that is there; default is a temporary one that goes away")
+	fs.BoolVar(&o.fresh, "fresh", false, "remove the lab in the data directory and begin anew")
 	fs.IntVar(&o.instances, "instances", 2, "gateway instances, 1 to 16")
 	fs.IntVar(&o.clients, "clients", 1, "clients of each kind")
 	fs.StringVar(&o.logLevel, "log-level", "info", "of the roles' log files: `debug|info|warn|error`")
 	if err := parseFlags(fs, args, 0); err != nil {
 		return o, err
 	}
+	fs.Visit(func(f *flag.Flag) { o.scale = o.scale || f.Name == "instances" })
 	switch {
+	case o.fresh && o.dataDir == "":
+		return o, usagef("lab: --fresh goes with --data-dir")
 	case o.instances < 1 || o.instances > opencmg.MaxInstances:
 		return o, usagef("lab: --instances must be 1 to %d", opencmg.MaxInstances)
 	case o.clients < 1 || o.clients > 1000:
@@ -127,6 +134,9 @@ func runLab(ctx context.Context, e *env, args []string) error {
 		return err
 	}
 	ui := newLabUI(e, o)
+	if err := l.takeUp(ctx, ui); err != nil {
+		return err
+	}
 	logFile, err := os.OpenFile(l.path("lab.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("--data-dir: %w", err)
@@ -174,7 +184,7 @@ func (l *lab) show(ctx context.Context, ui *labUI) (*labReport, error) {
 	if err := l.prepare(ui); err != nil {
 		return report, err
 	}
-	revoked, err := l.clientCertificate("revoked-client", time.Now())
+	revoked, err := l.keptClientCertificate("revoked-client", time.Now())
 	if err != nil {
 		return report, err
 	}

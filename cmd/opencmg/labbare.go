@@ -103,8 +103,8 @@ and what is to be done next is always said by
     %[5]s checklist
 For programs: %[6]s
 
-Ctrl-C ends the lab and removes what it made.
-`, l.admin.URL, l.info.ManagementPoint, l.addr.cloud, l.info.SetUp.EnvFile, programName(), l.path(labInfoFile), l.consoleURL())
+%[8]s
+`, l.admin.URL, l.info.ManagementPoint, l.addr.cloud, l.info.SetUp.EnvFile, programName(), l.path(labInfoFile), l.consoleURL(), l.howToEnd())
 	<-ctx.Done()
 	ui.say("stopping")
 	return nil
@@ -169,8 +169,8 @@ func (l *lab) describeBare() error {
 // existingSite makes what belongs to a site that exists already, and to hosts of
 // one's own in front of it.
 func (l *lab) existingSite(s *labSetUp, now time.Time) error {
-	for _, to := range []*string{&s.HostHTTPS, &s.HostTunnel} {
-		addr, err := l.ports.pick()
+	for purpose, to := range map[string]*string{"host-https": &s.HostHTTPS, "host-tunnel": &s.HostTunnel} {
+		addr, err := l.address(purpose)
 		if err != nil {
 			return err
 		}
@@ -178,13 +178,18 @@ func (l *lab) existingSite(s *labSetUp, now time.Time) error {
 			return err
 		}
 	}
-	server, err := l.publicCA.IssueKeyPair(pki.Template{CommonName: labServiceName, DNSNames: []string{labServiceName}, Server: true, Key: pki.RSA2048}, now)
-	if err != nil {
+	if err := l.keep(); err != nil {
 		return err
 	}
 	s.ServerCert, s.ServerKey = l.path("set-up", "server.pem"), l.path("set-up", "server.key")
-	if err := pki.SaveKeyPair(s.ServerCert, s.ServerKey, server); err != nil {
-		return err
+	if _, err := pki.LoadKeyPair(s.ServerCert, s.ServerKey); err != nil {
+		server, err := l.publicCA.IssueKeyPair(pki.Template{CommonName: labServiceName, DNSNames: []string{labServiceName}, Server: true, Key: pki.RSA2048}, now)
+		if err != nil {
+			return err
+		}
+		if err := pki.SaveKeyPair(s.ServerCert, s.ServerKey, server); err != nil {
+			return err
+		}
 	}
 	keys, err := openSiteKeys(l.path("state", "existing-site"), "EXA", now)
 	if err != nil {

@@ -87,7 +87,7 @@ func (l *lab) install(lc *labClient, i int) error {
 	}
 	switch lc.auth {
 	case client.AuthPKI:
-		files, err := l.clientCertificate(lc.name, now)
+		files, err := l.keptClientCertificate(lc.name, now)
 		if err != nil {
 			return err
 		}

@@ -145,11 +145,6 @@ func makeLabDir(dir string) (path string, temporary bool, err error) {
 		if err := requireDir("--data-dir", dir); err != nil {
 			return "", false, err
 		}
-		if _, err := os.Stat(filepath.Join(dir, labInfoFile)); err == nil {
-			if l, err := findLab(dir); err == nil && processAlive(l.PID) {
-				return "", false, opencmg.Errorf(opencmg.Conflict, "--data-dir %s: a lab is running there with process %d; stop it, or choose another directory", dir, l.PID)
-			}
-		}
 		path, err = filepath.Abs(dir)
 		return path, false, err
 	}

@@ -161,6 +161,16 @@ func (m *machineRoom) adopt(pid int, spec labcloud.MachineSpec) (labcloud.Machin
 	if !processAlive(pid) {
 		return nil, false
 	}
+	if m.ofEarlierLab(spec) {
+		// It is about to end with the lab that it belongs to.
+		for range 500 {
+			if !processAlive(pid) {
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		return nil, false
+	}
 	process, err := os.FindProcess(pid)
 	if err != nil {
 		return nil, false
@@ -185,6 +195,14 @@ func (m *machineRoom) adopt(pid int, spec labcloud.MachineSpec) (labcloud.Machin
 		}
 	}()
 	return p, true
+}
+
+// ofEarlierLab reports whether a machine's process ends with another lab than
+// this one.
+func (m *machineRoom) ofEarlierLab(spec labcloud.MachineSpec) bool {
+	var told labMachine
+	b, err := os.ReadFile(filepath.Join(spec.Dir, "machine.json"))
+	return err == nil && json.Unmarshal(b, &told) == nil && told.Lifeline != m.lifeline
 }
 
 // program returns the file of the gateway program with the checksum. The

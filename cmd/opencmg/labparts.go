@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -126,27 +127,24 @@ func (l *lab) partCertificate(ctx context.Context, _ *labReport, _ *labUI) error
 }
 
 func (l *lab) partEntra(ctx context.Context, _ *labReport, ui *labUI) error {
-	op, err := post[adminservice.Operation](ctx, l, "Applications/create", adminservice.CreateApplications{
-		Environment: opencmg.AzureLab, TenantID: labTenant, ServerName: "OpenCMG lab server", ClientName: "OpenCMG lab client",
-		IdentifierURI: labResourceURI, SignIn: adminservice.SignIn{ClientID: labDeployer, Secret: l.deployerSecret},
-	})
+	if err := l.finishEarlier(ctx, ui); err != nil {
+		return err
+	}
+	services, err := adminservice.List[adminservice.AzureService](ctx, l.admin, "AzureServices", nil)
 	if err != nil {
 		return err
 	}
-	if op, err = l.finish(ctx, op, ui); err != nil {
-		return err
+	if !slices.ContainsFunc(services, func(v adminservice.AzureService) bool { return v.TenantID == labTenant }) {
+		if err := l.addAzureService(ctx, ui); err != nil {
+			return err
+		}
 	}
-	var made adminservice.CreatedApplications
-	if err := json.Unmarshal(op.Result, &made); err != nil {
-		return err
-	}
-	if _, err = post[adminservice.AzureService](ctx, l, "AzureServices", adminservice.AzureService{
-		Name: "Lab", ServerAppID: made.ServerAppID, ClientAppID: made.ClientAppID,
-	}); err != nil {
+	accounts, err := adminservice.List[adminservice.Account](ctx, l.admin, "Accounts", nil)
+	if err != nil {
 		return err
 	}
 	for _, u := range l.users {
-		if u.Role == "" {
+		if u.Role == "" || slices.ContainsFunc(accounts, func(a adminservice.Account) bool { return a.EntraObjectID == u.ID }) {
 			continue
 		}
 		if _, err := post[adminservice.Account](ctx, l, "Accounts", adminservice.Account{Name: u.Name, Role: u.Role, EntraTenantID: labTenant, EntraObjectID: u.ID}); err != nil {
@@ -154,6 +152,36 @@ func (l *lab) partEntra(ctx context.Context, _ *labReport, ui *labUI) error {
 		}
 	}
 	return nil
+}
+
+// addAzureService makes the app registrations that are missing, and connects the
+// site to the tenant with them.
+func (l *lab) addAzureService(ctx context.Context, ui *labUI) error {
+	made, err := l.findApplications(ctx)
+	if err != nil {
+		return err
+	}
+	if made.ClientAppID == "" {
+		in := adminservice.CreateApplications{
+			Environment: opencmg.AzureLab, TenantID: labTenant, ServerName: "OpenCMG lab server", ClientName: "OpenCMG lab client",
+			IdentifierURI: labResourceURI, SignIn: adminservice.SignIn{ClientID: labDeployer, Secret: l.deployerSecret},
+		}
+		if made.ServerAppID != "" {
+			in.ServerAppID, in.ServerName, in.IdentifierURI = made.ServerAppID, "", ""
+		}
+		op, err := post[adminservice.Operation](ctx, l, "Applications/create", in)
+		if err != nil {
+			return err
+		}
+		if op, err = l.finish(ctx, op, ui); err != nil {
+			return err
+		}
+		if err := json.Unmarshal(op.Result, &made); err != nil {
+			return err
+		}
+	}
+	_, err = post[adminservice.AzureService](ctx, l, "AzureServices", adminservice.AzureService{Name: "Lab", ServerAppID: made.ServerAppID, ClientAppID: made.ClientAppID})
+	return err
 }
 
 // partClientAuthentication uploads the CAs of the clients' certificates, and
@@ -169,6 +197,12 @@ func (l *lab) partClientAuthentication(ctx context.Context, _ *labReport, ui *la
 		if err != nil {
 			return err
 		}
+		if there, err := l.trusts(ctx, text); err != nil || there {
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		if _, err := post[adminservice.TrustedCertificate](ctx, l, "TrustedCertificates", adminservice.TrustedCertificate{
 			Store: c.store, Certificate: string(text), RevocationList: c.list,
 		}); err != nil {
@@ -178,27 +212,27 @@ func (l *lab) partClientAuthentication(ctx context.Context, _ *labReport, ui *la
 	if err := l.addManagementPoint(ctx, ui); err != nil {
 		return err
 	}
-	roles, err := adminservice.List[adminservice.SiteRole](ctx, l.admin, "SiteRoles", nil)
+	r, err := l.siteRole(ctx, labManagementPoint)
 	if err != nil {
 		return err
 	}
-	for _, r := range roles {
-		if r.RoleID == l.mpRole {
-			return l.admin.Change(ctx, http.MethodPatch, "SiteRoles/"+r.ID, r.Version, map[string]bool{"allowGatewayTraffic": true}, nil)
-		}
+	if r == nil {
+		return opencmg.Errorf(opencmg.NotFound, "the management point did not join the site")
 	}
-	return opencmg.Errorf(opencmg.NotFound, "the management point did not join the site")
+	if r.AllowGatewayTraffic {
+		return nil
+	}
+	return l.admin.Change(ctx, http.MethodPatch, "SiteRoles/"+r.ID, r.Version, map[string]bool{"allowGatewayTraffic": true}, nil)
 }
 
 // addManagementPoint joins a management point to the site and starts it.
 func (l *lab) addManagementPoint(ctx context.Context, ui *labUI) error {
-	reply, err := l.join(ctx, adminservice.SystemManagementPoint, "mp", "", "https://"+l.addr.mp)
-	if err != nil {
+	var err error
+	if l.mpRole, err = l.managementPoint(ctx); err != nil {
 		return err
 	}
-	l.mpRole = reply.RoleID
 	mp := &ManagementPointConfig{
-		Site: labSite, RoleID: reply.RoleID, IdentityDir: l.path("state", "mp", "identity"), StateDir: l.path("state", "mp"), SiteServer: l.admin.URL,
+		Site: labSite, RoleID: l.mpRole, IdentityDir: l.path("state", "mp", "identity"), StateDir: l.path("state", "mp"), SiteServer: l.admin.URL,
 		Database: DatabaseConfig{Path: l.path("site", siteDatabase)},
 		HostName: "127.0.0.1", Listen: ManagementPointListen{HTTPS: l.addr.mp, FastChannel: l.addr.mpFast},
 		Outbound: OutboundConfig{CAFile: l.path("ca.pem"), ConnectTo: l.cloudRules()}, Log: l.logs("mp"),
@@ -230,34 +264,22 @@ func (l *lab) join(ctx context.Context, kind, name, gateway, internal string) (*
 // partGateway deploys the gateway as a scale set, and brings up the connection
 // points that dial out to it.
 func (l *lab) partGateway(ctx context.Context, report *labReport, ui *labUI) error {
-	cert, err := l.serverCertificate()
+	gateway, err := l.gateway(ctx, report, ui)
 	if err != nil {
 		return err
 	}
-	began := time.Now()
-	op, err := post[adminservice.Operation](ctx, l, "Gateways", adminservice.NewGateway{
-		GatewaySettings: adminservice.GatewaySettings{Instances: l.opts.instances, Size: opencmg.SizeLab, Description: "the lab's gateway"},
-		SubscriptionID:  labSubscription, Region: labRegion, Certificate: cert,
-	})
-	if err != nil {
-		return err
-	}
-	if op, err = l.finish(ctx, op, ui); err != nil {
-		return err
-	}
-	report.Deployment = &labDeployment{adminservice.ModelScaleSet, l.opts.instances, float64(time.Since(began)) / 1e6}
-	if err := l.findMachines(ctx, op.Subject); err != nil {
+	if err := l.findMachines(ctx, gateway); err != nil {
 		return err
 	}
 	var names []string
 	for i := range l.opts.connectionPoints {
 		name := fmt.Sprintf("cp%d", i+1)
-		reply, err := l.join(ctx, adminservice.SystemConnectionPoint, name, op.Subject, "")
+		id, err := l.connectionPoint(ctx, name, gateway)
 		if err != nil {
 			return err
 		}
 		c := &ConnectionPointConfig{
-			Name: name, ConnectionID: reply.ConnectionID, Site: labSite, IdentityDir: l.path("state", name, "identity"), SiteServer: l.admin.URL,
+			Name: name, ConnectionID: id, Site: labSite, IdentityDir: l.path("state", name, "identity"), SiteServer: l.admin.URL,
 			Outbound: OutboundConfig{CAFile: l.path("ca.pem"), ConnectTo: append(l.gatewayRules(), l.cloudRules()...)}, Log: l.logs("connection-point-" + name),
 		}
 		if l.opts.instances > 4 {
@@ -287,101 +309,4 @@ func (l *lab) partGateway(ctx context.Context, report *labReport, ui *labUI) err
 // bulkToken makes a bulk registration token of the lab's site.
 func (l *lab) bulkToken(ctx context.Context) (adminservice.BulkRegistrationToken, error) {
 	return post[adminservice.BulkRegistrationToken](ctx, l, "BulkRegistrationTokens", struct{}{})
-}
-
-// cloudState asks the lab cloud about its machines.
-func (l *lab) cloudState(ctx context.Context) (state labCloudState, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+l.addr.cloud+"/lab/state", nil)
-	if err != nil {
-		return state, err
-	}
-	req.Header.Set("Authorization", "Bearer "+l.adminSecret)
-	c, err := l.httpClient()
-	if err != nil {
-		return state, err
-	}
-	res, err := c.Do(req)
-	if err != nil {
-		return state, err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return state, opencmg.Errorf(opencmg.Unavailable, "the lab cloud answered %s", res.Status)
-	}
-	return state, json.NewDecoder(res.Body).Decode(&state)
-}
-
-// labCloudState is the part of labcloud.State that the lab looks at.
-type labCloudState struct {
-	Machines []struct {
-		InstanceID string         `json:"instanceId"`
-		PID        int            `json:"pid"`
-		Ports      map[int]string `json:"ports"`
-	} `json:"machines"`
-}
-
-// findMachines lists the gateway's instances among the lab's processes, by
-// instance number.
-func (l *lab) findMachines(ctx context.Context, gateway string) error {
-	g, err := adminservice.Get[adminservice.Gateway](ctx, l.admin, "Gateways/"+gateway)
-	if err != nil {
-		return err
-	}
-	state, err := l.cloudState(ctx)
-	if err != nil {
-		return err
-	}
-	l.addr.gatewayHTTPS = make([]string, len(g.Machines))
-	room := &machineRoom{private: l.addr.machines}
-	for _, i := range g.Machines {
-		for _, m := range state.Machines {
-			if m.InstanceID != i.Machine {
-				continue
-			}
-			l.addr.gatewayHTTPS[i.Number] = m.Ports[machineHTTPS]
-			p := &labProcess{name: fmt.Sprintf("gateway-%d", i.Number), privateURL: "http://" + room.privateOf(m.InstanceID), dir: l.path("logs"), log: l.log, foreign: true, machine: m.InstanceID}
-			p.foreignPID.Store(int64(m.PID))
-			l.processes = append(l.processes, p)
-		}
-	}
-	return nil
-}
-
-// watchMachines keeps the IDs of the machines' processes up to date: the lab
-// cloud starts a machine again that ends.
-func (l *lab) watchMachines(ctx context.Context) {
-	t := time.NewTicker(100 * time.Millisecond)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
-		state, err := l.cloudState(ctx)
-		if err != nil {
-			continue // the lab cloud itself starts again
-		}
-		changed := false
-		for _, m := range state.Machines {
-			for _, p := range l.processes {
-				if p.foreign && p.machine == m.InstanceID && p.foreignPID.Swap(int64(m.PID)) != int64(m.PID) {
-					changed = true
-				}
-			}
-		}
-		if changed {
-			l.saveInfo()
-		}
-	}
-}
-
-// stopMachines makes sure that no machine outlives the lab, whatever became of
-// the lab cloud.
-func (l *lab) stopMachines() {
-	for _, p := range l.processes {
-		if p.foreign && processAlive(p.pid()) {
-			p.kill()
-		}
-	}
 }

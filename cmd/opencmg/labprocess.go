@@ -250,12 +250,25 @@ func (pp *portPicker) pick() (string, error) {
 	return "", opencmg.Errorf(opencmg.Unavailable, "no free port between %d and %d on 127.0.0.1: stop what listens there", pp.block, pp.block+blockSize)
 }
 
+// hold takes the block of an earlier lab.
+func (pp *portPicker) hold(block int) error {
+	ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", block))
+	if err == nil {
+		pp.block, pp.lease, pp.used = block, ln, map[int]bool{}
+	}
+	return err
+}
+
+// taken keeps an address from being picked.
+func (pp *portPicker) taken(addr string) {
+	if a, err := net.ResolveTCPAddr("tcp", addr); err == nil {
+		pp.used[a.Port] = true
+	}
+}
+
 func (pp *portPicker) takeBlock() error {
 	for _, i := range rand.Perm(portBlocks) {
-		block := firstPort + i*blockSize
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", block))
-		if err == nil {
-			pp.block, pp.lease, pp.used = block, ln, map[int]bool{}
+		if pp.hold(firstPort+i*blockSize) == nil {
 			return nil
 		}
 	}

@@ -41,6 +41,9 @@ type lab struct {
 	opts      labOptions
 	dir       string
 	temporary bool // dir goes away with the lab
+	resumed   bool // it goes on from what an earlier one left in dir
+	keptMu    sync.Mutex
+	kept      *labKept // guarded by keptMu
 	log       *slog.Logger
 
 	ports          portPicker
@@ -82,25 +85,22 @@ func (l *lab) path(parts ...string) string {
 // and their revocation lists, and here the configuration files of the lab's own
 // servers.
 func (l *lab) setUp(now time.Time) error {
-	for _, d := range []string{"pki", "crl", "config", "logs", "clients", "state"} {
+	for _, d := range []string{"pki", "ca", "crl", "config", "logs", "clients", "state"} {
 		if err := os.MkdirAll(l.path(d), 0o700); err != nil {
 			return err
 		}
 	}
+	if l.kept == nil {
+		l.kept = &labKept{Addresses: map[string]string{}, Devices: map[string]string{}}
+	}
+	l.kept.Processes = map[string]int{}
 	if err := l.pickAddresses(); err != nil {
 		return err
 	}
 	if err := l.makeCertificates(now); err != nil {
 		return fmt.Errorf("make certificates: %w", err)
 	}
-	l.devices = map[string]string{}
-	for i := range l.opts.clients {
-		l.devices[labDeviceID(i)] = randomHex(16)
-	}
-	l.devices[labDeviceID(-1)] = randomHex(16) // of the token in lab.json
-	l.adminSecret, l.deployerSecret = randomHex(32), randomHex(32)
-	l.registered = registeredApps(now)
-	l.users = labUsers()
+	l.makeSecrets(now)
 	// Machines of the lab cloud outlive it, so that they can be adopted, but
 	// not the lab.
 	var err error
@@ -108,7 +108,14 @@ func (l *lab) setUp(now time.Time) error {
 		return err
 	}
 	go l.holdLifeline()
-	return l.writeConfigs()
+	// Once the configuration of the site is there, so is what goes with it.
+	if err := l.keep(); err != nil {
+		return err
+	}
+	if err := l.writeConfigs(); err != nil {
+		return err
+	}
+	return l.keep()
 }
 
 // holdLifeline keeps the connections of machines open until the lab's process
@@ -131,12 +138,12 @@ func (l *lab) holdLifeline() {
 const maxMachines = 2 * opencmg.MaxInstances
 
 func (l *lab) pickAddresses() error {
-	pick := func(to *string) (err error) {
-		*to, err = l.ports.pick()
+	pick := func(to *string, purpose string) (err error) {
+		*to, err = l.address(purpose)
 		return err
 	}
-	for _, a := range []*string{&l.addr.crl, &l.addr.cloud, &l.addr.site, &l.addr.mp, &l.addr.mpFast} {
-		if err := pick(a); err != nil {
+	for purpose, a := range map[string]*string{"crl": &l.addr.crl, "cloud": &l.addr.cloud, "site": &l.addr.site, "mp": &l.addr.mp, "mp-fast": &l.addr.mpFast} {
+		if err := pick(a, purpose); err != nil {
 			return err
 		}
 	}
@@ -147,14 +154,14 @@ func (l *lab) pickAddresses() error {
 	}
 	for _, port := range public {
 		var a string
-		if err := pick(&a); err != nil {
+		if err := pick(&a, fmt.Sprintf("public-%d", port)); err != nil {
 			return err
 		}
 		l.addr.frontends[port] = a
 	}
 	l.addr.machines = make([]string, maxMachines)
 	for i := range l.addr.machines {
-		if err := pick(&l.addr.machines[i]); err != nil {
+		if err := pick(&l.addr.machines[i], fmt.Sprintf("machine-%d", i)); err != nil {
 			return err
 		}
 	}
@@ -182,93 +189,6 @@ func (l *lab) gatewayRules() []string {
 	}
 	slices.Sort(rules)
 	return rules
-}
-
-func (l *lab) makeCertificates(now time.Time) (err error) {
-	if l.publicCA, err = pki.NewAuthority("OpenCMG lab public CA", now); err != nil {
-		return err
-	}
-	rootURL := "http://" + l.addr.crl + "/root.crl"
-	if l.pkiRoot, err = pki.CreateAuthority(pki.AuthorityOptions{Name: "OpenCMG lab client root CA", CRLURL: rootURL}, now); err != nil {
-		return err
-	}
-	if l.pkiIssuing, err = pki.CreateAuthority(pki.AuthorityOptions{
-		Name: "OpenCMG lab client issuing CA", Parent: l.pkiRoot, CRLURL: l.issuingCRL(),
-	}, now); err != nil {
-		return err
-	}
-	files := map[string][]byte{
-		l.path("ca.pem"):                    l.publicCA.CertificatePEM(),
-		l.path("pki", "client-root.pem"):    l.pkiRoot.CertificatePEM(),
-		l.path("pki", "client-issuing.pem"): l.pkiIssuing.CertificatePEM(),
-	}
-	for file, b := range files {
-		if err := pki.WriteFile(file, b, 0o644); err != nil {
-			return err
-		}
-	}
-	if err := l.writeCRLs(now); err != nil {
-		return err
-	}
-	// People and tools reach an instance by its address too, so the server
-	// certificate covers both.
-	server, err := l.publicCA.IssueKeyPair(pki.Template{
-		CommonName: labServiceName, Server: true, Key: pki.RSA2048, DNSNames: []string{labServiceName, "localhost"}, IPs: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-	}, now)
-	if err != nil {
-		return err
-	}
-	pfx, err := pki.EncodePFX(server)
-	if err != nil {
-		return err
-	}
-	if err := pki.WriteFile(l.path("pki", "server.pfx"), pfx, 0o600); err != nil {
-		return err
-	}
-	h := labcloud.LabHosts()
-	cloud, err := certificateFor(l.publicCA, now, h.Login, h.ARM, h.Graph, "*."+h.Vault, "*."+h.Blob, "localhost", "127.0.0.1", "::1")
-	if err != nil {
-		return err
-	}
-	return pki.SaveKeyPair(l.path("pki", "cloud.pem"), l.path("pki", "cloud.key"), cloud)
-}
-
-// issuingCRL is where the list is found that covers the clients' certificates.
-func (l *lab) issuingCRL() string { return "http://" + l.addr.crl + "/issuing.crl" }
-
-func (l *lab) writeCRLs(now time.Time) error {
-	for file, ca := range map[string]*pki.Authority{"root.crl": l.pkiRoot, "issuing.crl": l.pkiIssuing} {
-		crl, err := ca.CRL(now, crlValidity)
-		if err != nil {
-			return err
-		}
-		if err := pki.WriteFile(l.path("crl", file), crl, 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// clientCertificate issues a certificate of the lab's PKI for a device.
-func (l *lab) clientCertificate(name string, now time.Time) (labKeyPair, error) {
-	pair, err := l.pkiIssuing.IssueKeyPair(pki.Template{CommonName: name, DNSNames: []string{name}, Client: true, Key: pki.RSA2048}, now)
-	if err != nil {
-		return labKeyPair{}, err
-	}
-	files := labKeyPair{CertFile: l.path("pki", name+".pem"), KeyFile: l.path("pki", name+".key")}
-	return files, pki.SaveKeyPair(files.CertFile, files.KeyFile, pair)
-}
-
-// revoke puts a certificate onto the revocation list and publishes the list.
-func (l *lab) revoke(files labKeyPair, now time.Time) error {
-	certs, err := pki.LoadCertificates(files.CertFile)
-	if err != nil {
-		return err
-	}
-	l.crlMu.Lock()
-	defer l.crlMu.Unlock()
-	l.pkiIssuing.Revoke(certs[0].SerialNumber, now)
-	return l.writeCRLs(now)
 }
 
 // writeConfigs writes the configuration files of the servers that are there
@@ -305,7 +225,7 @@ func (l *lab) logs(name string) LogConfig {
 // private is the key for the address of its metrics and health.
 func (l *lab) addProcess(name string, words []string, private *string, config any) error {
 	var err error
-	if *private, err = l.ports.pick(); err != nil {
+	if *private, err = l.address("private-" + name); err != nil {
 		return err
 	}
 	b, err := yaml.Marshal(config)
@@ -317,7 +237,7 @@ func (l *lab) addProcess(name string, words []string, private *string, config an
 		return err
 	}
 	p := &labProcess{name: name, words: words, config: file, privateURL: "http://" + *private, dir: l.path("logs"), log: l.log}
-	p.started = func() { l.saveInfo() }
+	p.started = func() { l.started(p) }
 	l.processes = append(l.processes, p)
 	return nil
 }
@@ -325,9 +245,11 @@ func (l *lab) addProcess(name string, words []string, private *string, config an
 // start starts the processes with the names and waits until they are ready.
 func (l *lab) start(ctx context.Context, progress func(done, all int), names ...string) error {
 	for _, n := range names {
-		if err := l.process(n).start(); err != nil {
+		p := l.process(n)
+		if err := p.start(); err != nil {
 			return err
 		}
+		l.started(p)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
 	defer cancel()

@@ -266,9 +266,17 @@ What to try next
   Logs in CMTrace format: %[5]s
   For programs: %[6]s
 
-Ctrl-C ends the lab and removes what it made.
+%[15]s
 `, l.info.CAFile, l.info.SpareClient.CertFile, l.info.SpareClient.KeyFile, l.info.MutualAuthBase, l.info.LogDir, l.path(labInfoFile), programName(), refused+profile,
-		l.info.AdminService.TokenFile, l.info.AdminService.CAFile, l.info.AdminService.URL+adminservice.BasePath, labGateway+profile, profile, l.consoleURL())
+		l.info.AdminService.TokenFile, l.info.AdminService.CAFile, l.info.AdminService.URL+adminservice.BasePath, labGateway+profile, profile, l.consoleURL(), l.howToEnd())
+}
+
+// howToEnd says what becomes of the lab.
+func (l *lab) howToEnd() string {
+	if l.temporary {
+		return "Ctrl-C ends the lab and removes what it made."
+	}
+	return "Ctrl-C ends the lab, and the same command goes on with it."
 }
 
 // programName is what to type to run this program again.

@@ -111,10 +111,17 @@ func scheduleAnalyses(ctx context.Context, e *Env, c *asking, gateway, every str
 	if c.way == outputJSON {
 		return printJSON(e.Stdout, s)
 	}
-	_, err = fmt.Fprintf(e.Stdout, "every %d minutes, next %s\n", s.Minutes, s.Next.Format(time.RFC3339))
-	if s.Minutes == 0 {
+	when := "next " + s.Next.Format(time.RFC3339)
+	switch {
+	case s.Minutes == 0:
 		_, err = fmt.Fprintln(e.Stdout, "off")
+		return err
+	case s.Waiting != "":
+		when = "waiting: " + s.Waiting
+	case s.Next.IsZero():
+		when = "next when the gateway is ready"
 	}
+	_, err = fmt.Fprintf(e.Stdout, "every %d minutes, %s\n", s.Minutes, when)
 	return err
 }
 

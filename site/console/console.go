@@ -81,10 +81,12 @@ type Config struct {
 	SignOut func(ctx context.Context, cookie string) error
 	// EntraChoices, EntraBegin and EntraComplete sign in by OpenID Connect; nil
 	// where nobody can. What EntraBegin returns as pending comes back to
-	// EntraComplete with the query of the redirect.
+	// EntraComplete with the query of the redirect; it keeps next, the address of
+	// the page that the person wanted, which EntraComplete returns, also for one
+	// who was refused.
 	EntraChoices  func(ctx context.Context) ([]EntraChoice, error)
-	EntraBegin    func(r *http.Request, app string) (target, pending string, err error)
-	EntraComplete func(r *http.Request, pending string, query url.Values) (cookie string, err error)
+	EntraBegin    func(r *http.Request, app, next string) (target, pending string, err error)
+	EntraComplete func(r *http.Request, pending string, query url.Values) (cookie, next string, err error)
 	// Changes returns a channel that gets a value soon after anything changed
 	// that a page may show, until ctx ends.
 	Changes func(ctx context.Context) <-chan struct{}

@@ -14,30 +14,31 @@ const (
 )
 
 func (c *Console) signInRoutes() {
-	c.mux.HandleFunc("GET "+Path+"sign-in", func(w http.ResponseWriter, r *http.Request) { c.showSignIn(w, r, nil) })
+	c.mux.HandleFunc("GET "+Path+"sign-in", func(w http.ResponseWriter, r *http.Request) { c.showSignIn(w, r, r.FormValue("next"), nil) })
 	c.mux.HandleFunc("POST "+Path+"sign-in/token", func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 		token := strings.TrimSpace(r.PostFormValue("token"))
 		if token == "" {
-			c.showSignIn(w, r, opencmg.Errorf(opencmg.Invalid, "paste the local token of an administrator"))
+			c.showSignIn(w, r, r.PostFormValue("next"), opencmg.Errorf(opencmg.Invalid, "paste the local token of an administrator"))
 			return
 		}
 		cookie, err := c.cfg.SignInToken(r, token)
-		c.begin(w, r, cookie, err)
+		c.begin(w, r, cookie, r.PostFormValue("next"), err)
 	})
 	c.mux.HandleFunc("POST "+Path+"sign-in/certificate", func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 		cookie, err := c.cfg.SignInCertificate(r)
-		c.begin(w, r, cookie, err)
+		c.begin(w, r, cookie, r.PostFormValue("next"), err)
 	})
 	c.mux.HandleFunc("GET "+Path+"sign-in/entra", func(w http.ResponseWriter, r *http.Request) {
+		next := r.URL.Query().Get("next")
 		if c.cfg.EntraBegin == nil {
-			c.showSignIn(w, r, opencmg.Errorf(opencmg.NotFound, "nobody can sign in by Entra here yet"))
+			c.showSignIn(w, r, next, opencmg.Errorf(opencmg.NotFound, "nobody can sign in by Entra here yet"))
 			return
 		}
-		target, pending, err := c.cfg.EntraBegin(r, r.URL.Query().Get("app"))
+		target, pending, err := c.cfg.EntraBegin(r, r.URL.Query().Get("app"), localPage(next))
 		if err != nil {
-			c.showSignIn(w, r, err)
+			c.showSignIn(w, r, next, err)
 			return
 		}
 		// Lax, because the browser comes back from another site.
@@ -47,12 +48,12 @@ func (c *Console) signInRoutes() {
 	c.mux.HandleFunc("GET "+Path+"sign-in/entra/callback", func(w http.ResponseWriter, r *http.Request) {
 		k, err := r.Cookie(pendingCookie)
 		if err != nil || c.cfg.EntraComplete == nil {
-			c.showSignIn(w, r, opencmg.Errorf(opencmg.Invalid, "this sign-in was not begun in this browser, or too long ago: begin again"))
+			c.showSignIn(w, r, "", opencmg.Errorf(opencmg.Invalid, "this sign-in was not begun in this browser, or too long ago: begin again"))
 			return
 		}
 		forget(w, pendingCookie)
-		cookie, err := c.cfg.EntraComplete(r, k.Value, r.URL.Query())
-		c.begin(w, r, cookie, err)
+		cookie, next, err := c.cfg.EntraComplete(r, k.Value, r.URL.Query())
+		c.begin(w, r, cookie, next, err)
 	})
 	c.mux.Handle("POST "+Path+"sign-out", c.signedIn(func(w http.ResponseWriter, v *Visit) error {
 		if err := c.cfg.SignOut(v.Context(), sessionCookieOf(v.Request)); err != nil {
@@ -77,20 +78,25 @@ func forget(w http.ResponseWriter, name string) {
 }
 
 // begin gives the browser its session, and goes where the person wanted to.
-func (c *Console) begin(w http.ResponseWriter, r *http.Request, cookie string, err error) {
+func (c *Console) begin(w http.ResponseWriter, r *http.Request, cookie, next string, err error) {
 	if err != nil {
 		c.log(r, err)
-		c.showSignIn(w, r, err)
+		c.showSignIn(w, r, next, err)
 		return
 	}
 	// Lax and not Strict: a link in a mail about an alert leads to its page. What
 	// changes anything needs the proof of a page, too.
 	http.SetCookie(w, &http.Cookie{Name: sessionCookie, Value: cookie, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode})
-	next := r.PostFormValue("next")
+	http.Redirect(w, r, localPage(next), http.StatusSeeOther)
+}
+
+// localPage is next if that is a page of the console, and the start page
+// otherwise: a link must not lead anybody elsewhere by way of the sign-in.
+func localPage(next string) string {
 	if u, err := url.Parse(next); err != nil || u.Host != "" || u.Scheme != "" || !strings.HasPrefix(next, Path) || strings.Contains(next, `\`) {
-		next = Path
+		return Path
 	}
-	http.Redirect(w, r, next, http.StatusSeeOther)
+	return next
 }
 
 // askToSignIn leads to the page where one signs in, and back from there.
@@ -117,8 +123,8 @@ type signInPage struct {
 	Entra       []EntraChoice
 }
 
-func (c *Console) showSignIn(w http.ResponseWriter, r *http.Request, problem error) {
-	d := signInPage{Next: r.FormValue("next"), Certificate: c.cfg.HasCertificate(r)}
+func (c *Console) showSignIn(w http.ResponseWriter, r *http.Request, next string, problem error) {
+	d := signInPage{Next: next, Certificate: c.cfg.HasCertificate(r)}
 	if c.cfg.EntraChoices != nil {
 		choices, err := c.cfg.EntraChoices(r.Context())
 		if err != nil {

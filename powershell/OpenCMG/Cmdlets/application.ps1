@@ -311,7 +311,7 @@ function New-CMAADServerApplication {
     Ask for Directory.Read.All, which discovery needs. (an addition of OpenCMG)
 
     .PARAMETER SignInClientId
-    Client ID of an app that signs in instead of a person; with SignInSecret. (an addition of OpenCMG)
+    Client ID of an app that signs in instead of a person, with SignInSecret; alone, of the public client through which the person signs in, instead of Microsoft Azure CLI. (an addition of OpenCMG)
 
     .PARAMETER SignInSecret
     Secret of that app. A SecureString, or a plain text. (an addition of OpenCMG)
@@ -401,7 +401,7 @@ function New-CMAADClientApplication {
     Server app that the client app calls.
 
     .PARAMETER SignInClientId
-    Client ID of an app that signs in instead of a person; with SignInSecret. (an addition of OpenCMG)
+    Client ID of an app that signs in instead of a person, with SignInSecret; alone, of the public client through which the person signs in, instead of Microsoft Azure CLI. (an addition of OpenCMG)
 
     .PARAMETER SignInSecret
     Secret of that app. A SecureString, or a plain text. (an addition of OpenCMG)
@@ -472,7 +472,7 @@ function Set-UpdateServerApplication {
     Entra tenant ID, a GUID.
 
     .PARAMETER SignInClientId
-    Client ID of an app that signs in instead of a person; with SignInSecret. (an addition of OpenCMG)
+    Client ID of an app that signs in instead of a person, with SignInSecret; alone, of the public client through which the person signs in, instead of Microsoft Azure CLI. (an addition of OpenCMG)
 
     .PARAMETER SignInSecret
     Secret of that app. A SecureString, or a plain text. (an addition of OpenCMG)
