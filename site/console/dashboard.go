@@ -42,6 +42,7 @@ type dashboardPage struct {
 	Charts   []dashboardChart
 	Refusals []dashboardRefusal
 	Usage    []usage
+	Egress   []dashboardChart // of the gateways that are closest to their thresholds
 	Totals   []adminservice.DashboardEndpoint
 	Expiry   []adminservice.Expiry
 }
@@ -64,6 +65,7 @@ type dashboardChart struct {
 	ID string
 	Chart
 	Empty string
+	Note  string // below it
 }
 
 type dashboardRefusal struct {
@@ -113,6 +115,7 @@ func loadDashboard(v *Visit) (any, error) {
 	for i := range d.Egress {
 		p.Usage = append(p.Usage, egressUsage(&d.Egress[i], d.To))
 	}
+	p.Egress = egressCharts(&d)
 	for i := range d.Storage {
 		p.Usage = append(p.Usage, storageUsage(&d.Storage[i]))
 	}
@@ -263,6 +266,8 @@ func egressUsage(e *adminservice.DashboardEgress, now time.Time) usage {
 		u.Words = "No threshold is set."
 	case passed(e.CriticalAt):
 		u.Tone, u.Words = "bad", sentence(critical+" is passed")
+	case passed(e.WarningAt) && e.WaitHours > 0:
+		u.Tone, u.Words = "warn", sentence(warning+" is passed; "+tooLittleKnown(e))
 	case passed(e.WarningAt) && !e.CriticalAt.IsZero():
 		u.Tone, u.Words = "warn", sentence(warning+" is passed; at this rate "+critical+" is reached on "+date(e.CriticalAt))
 	case passed(e.WarningAt):
@@ -273,6 +278,8 @@ func egressUsage(e *adminservice.DashboardEgress, now time.Time) usage {
 		u.Tone, u.Words = "warn", sentence("at this rate "+warning+" is reached on "+date(e.WarningAt))
 	case e.GB == 0:
 		u.Words = "Nothing was sent."
+	case e.WaitHours > 0:
+		u.Words = sentence(tooLittleKnown(e))
 	default:
 		u.Words = sentence("at this rate 14 days come to " + showGB(e.ForecastGB) + ", below " + warning)
 	}
