@@ -91,11 +91,25 @@ type DashboardLatency struct {
 	P99 []float64 `json:"p99"`
 	// Now is of the last five minutes.
 	Now DashboardPercentiles `json:"now"`
+	// Endpoints are of the whole span, those with the slowest answers (P99)
+	// first, at most [MaxDashboardLatencies].
+	Endpoints []DashboardEndpointLatency `json:"endpoints"`
+}
+
+// MaxDashboardLatencies is of how many endpoints a dashboard says how long their
+// answers took: those with the most answers.
+const MaxDashboardLatencies = 32
+
+// A DashboardEndpointLatency says how long the answers of one endpoint took.
+type DashboardEndpointLatency struct {
+	Name string `json:"name"`
+	DashboardPercentiles
 }
 
 // DashboardPercentiles are in milliseconds; all are 0 without answers.
 type DashboardPercentiles struct {
 	P50     float64 `json:"p50"`
+	P90     float64 `json:"p90"`
 	P95     float64 `json:"p95"`
 	P99     float64 `json:"p99"`
 	Answers int64   `json:"answers"` // that this is about

@@ -122,7 +122,7 @@ func TestConsoleDashboard(t *testing.T) {
 	pageSays(t, text, "1,234 requests in this time", "Failed requests 20 in this time 20 of them just now", "Refused requests 4 in this time 4 of them just now", "Online clients 9 5 on the internet 4 on the intranet",
 		"5 by Entra 4 by certificate", "Held clients 7", "Latency, 95 of 100 answers 7.8 ms p50 6.0 ms, p99 8.0 ms 30 answers in five minutes", "Connection points 1 of 1",
 		"Egress in 14 days 3.0 MB Too little is known yet for a forecast: it needs 24 hours more of traffic.", "the token has expired 3 Clients get a new one by themselves", "something new 1", "token-expired",
-		"CCM_Client 1,200 20 2.0 kB 3.0 MB", "BGB 34 0 100 B 200 B", "Explain one request")
+		"CCM_Client 1,200 20 2.0 kB 3.0 MB", "BGB 34 0 100 B 200 B", "Explain one request", "How long answers took, by endpoint Endpoint Answers p50 p90 p99 From 1 ms to 100 s CCM_Client 30 6.0 ms 7.6 ms 8.0 ms Half of the answers")
 	if strings.Contains(text, "Look into the logs") || strings.Contains(text, "no cloud management gateway yet") {
 		t.Errorf("an analyst may not read logs, and there is a gateway:\n%s", text)
 	}
@@ -188,7 +188,7 @@ func TestConsoleDashboardEgress(t *testing.T) {
 	// The chart has the past, the forecast, and the levels as lines.
 	const title = "Egress of 14 days against its threshold: granitefalls.corp.example"
 	c := chartsOfPage(t, v.see("dashboard?minutes=20160"))[title]
-	if len(c.Series) != 2 || c.Series[0].Label != "the 14 days before" || c.Series[1].Label != "forecast, at the rate of the last 7 days" || !c.Series[1].Dashed {
+	if len(c.Series) != 2 || c.Series[0].Label != "the 14 days before" || c.Series[1].Label != "forecast by the last 7 days" || !c.Series[1].Dashed {
 		t.Fatalf("%+v", c)
 	}
 	var lines []string

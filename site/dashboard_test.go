@@ -106,8 +106,11 @@ func TestDashboard(t *testing.T) {
 		if diff := cmp.Diff([]string{"token-expired10", "method5"}, refused); diff != "" {
 			t.Errorf("%s: %s", query, diff)
 		}
-		if now := (adminservice.DashboardPercentiles{P50: 6, P95: 7.8, P99: 7.96, Answers: 50}); d.Latency.Now != now || slices.Max(d.Latency.P95) != now.P95 || len(d.Latency.P50) != len(d.Times) {
+		if now := (adminservice.DashboardPercentiles{P50: 6, P90: 7.6, P95: 7.8, P99: 7.96, Answers: 50}); d.Latency.Now != now || slices.Max(d.Latency.P95) != now.P95 || len(d.Latency.P50) != len(d.Times) {
 			t.Errorf("%s: latency %+v, want %+v", query, d.Latency, now)
+		}
+		if l := d.Latency.Endpoints; len(l) != 10 || l[9] != (adminservice.DashboardEndpointLatency{Name: "e9", DashboardPercentiles: adminservice.DashboardPercentiles{P50: 6, P90: 7.6, P95: 7.8, P99: 7.96, Answers: 5}}) {
+			t.Errorf("%s: latency of endpoints %+v", query, l)
 		}
 		if d.Held.Now != 7 || last(d.Held.Values) != 7 || len(d.Held.Values) != len(d.Times) {
 			t.Errorf("%s: held %+v", query, d.Held)

@@ -57,6 +57,9 @@ func egressChart(d *adminservice.Dashboard, e *adminservice.DashboardEgress) das
 		goesOn[len(goesOn)-1] = went[len(went)-1]
 		// As much of it as of the past, or a short past could not be seen.
 		ends := d.To.Add(d.To.Sub(d.From))
+		if whole := e.Forecast[n-1].At; whole.Sub(ends) < d.To.Sub(d.From)/20 {
+			ends = whole
+		}
 		before := adminservice.DashboardForecast{At: d.To, GB: e.GB}
 		for _, f := range e.Forecast {
 			if f.At.After(ends) {
@@ -72,7 +75,7 @@ func egressChart(d *adminservice.Dashboard, e *adminservice.DashboardEgress) das
 	}
 	c.Series = []Series{{Label: "the 14 days before", Values: went}}
 	if len(e.Forecast) > 0 {
-		c.Series = append(c.Series, Series{Label: "forecast, at the rate of the last " + hours(e.RateHours), Values: goesOn, Dashed: true})
+		c.Series = append(c.Series, Series{Label: "forecast by the last " + hours(e.RateHours), Values: goesOn, Dashed: true})
 	}
 	if e.ThresholdGB > 0 {
 		c.Marks = []Mark{{"threshold", float64(e.ThresholdGB) * 1e9, "text"}, {"critical", e.CriticalGB * 1e9, "bad"}, {"warning", e.WarningGB * 1e9, "warn"}}

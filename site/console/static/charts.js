@@ -108,6 +108,7 @@
       width, height: heightOf(width), series, bands,
       axes: [{ ...axis, values: timeMarks }, { ...axis, size: 64, values: (u, at) => at.map((v) => inUnit(c.unit, v)) }],
       scales: { y: { range: (u, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
+      legend: { markers: { dash: (u, i) => u.series[i].dash ? 'dashed' : 'solid' } },
       cursor: { drag: { x: false, y: false } },
     }, dataOf(c), plot);
     drawn.set(plot, state);
