@@ -97,7 +97,7 @@ func TestCrowdedMap(t *testing.T) {
 				t.Errorf("%d, dark %v: %v", width, dark, f)
 			}
 			if *pictures != "" {
-				p.Screenshot(filepath.Join(*pictures, fmt.Sprintf("map-%d-%v.png", width, dark)), width, 0, dark)
+				p.Screenshot(filepath.Join(*pictures, fmt.Sprintf("connection-points-crowded-%d-%v.png", width, dark)), width, 0, dark)
 			}
 		}
 	}
