@@ -91,11 +91,25 @@ type DashboardLatency struct {
 	P99 []float64 `json:"p99"`
 	// Now is of the last five minutes.
 	Now DashboardPercentiles `json:"now"`
+	// Endpoints are of the whole span, those with the slowest answers (P99)
+	// first, at most [MaxDashboardLatencies].
+	Endpoints []DashboardEndpointLatency `json:"endpoints"`
+}
+
+// MaxDashboardLatencies is of how many endpoints a dashboard says how long their
+// answers took: those with the most answers.
+const MaxDashboardLatencies = 32
+
+// A DashboardEndpointLatency says how long the answers of one endpoint took.
+type DashboardEndpointLatency struct {
+	Name string `json:"name"`
+	DashboardPercentiles
 }
 
 // DashboardPercentiles are in milliseconds; all are 0 without answers.
 type DashboardPercentiles struct {
 	P50     float64 `json:"p50"`
+	P90     float64 `json:"p90"`
 	P95     float64 `json:"p95"`
 	P99     float64 `json:"p99"`
 	Answers int64   `json:"answers"` // that this is about
@@ -138,12 +152,32 @@ type DashboardEgress struct {
 	Enabled     bool    `json:"enabled"`
 	WarningGB   float64 `json:"warningGb"`
 	CriticalGB  float64 `json:"criticalGb"`
-	// ForecastGB is what 14 days come to at the rate of the last seven. WarningAt
-	// and CriticalAt are when the levels will be reached at that rate, and now
-	// when they are; without a time they will not.
+	// Course is what the 14 days before the end of each interval came to, in GB.
+	// The last one is of now.
+	Course []float64 `json:"course"`
+	// ForecastGB is what 14 days come to at the rate of the last RateHours: those
+	// of the last seven days that the gateway was there for. With less than
+	// [MinRateHours] there is no forecast, and WaitHours is how many more it
+	// takes. WarningAt and CriticalAt are when the levels will be reached at that
+	// rate, and now when they are; without a time they will not.
 	ForecastGB float64   `json:"forecastGb"`
+	RateHours  int       `json:"rateHours"`
+	WaitHours  int       `json:"waitHours"`
 	WarningAt  time.Time `json:"warningAt,omitzero"`
 	CriticalAt time.Time `json:"criticalAt,omitzero"`
+	// Forecast is how the sum goes on at that rate: until it reaches the
+	// threshold, or for 14 days, after which it stays as it is.
+	Forecast []DashboardForecast `json:"forecast"`
+}
+
+// MinRateHours is how long a gateway must have been there for a forecast, in
+// hours: nights are unlike days.
+const MinRateHours = 24
+
+// A DashboardForecast is what 14 days will have come to at a time.
+type DashboardForecast struct {
+	At time.Time `json:"at"`
+	GB float64   `json:"gb"`
 }
 
 // A DashboardStorage compares what a gateway stores with its threshold.

@@ -38,6 +38,11 @@ type plotted struct {
 	Series []struct {
 		Label  string
 		Values []*float64
+		Dashed bool
+	}
+	Marks []struct {
+		Label string
+		Value float64
 	}
 }
 
@@ -116,8 +121,8 @@ func TestConsoleDashboard(t *testing.T) {
 	text := textOfPage(t, page)
 	pageSays(t, text, "1,234 requests in this time", "Failed requests 20 in this time 20 of them just now", "Refused requests 4 in this time 4 of them just now", "Online clients 9 5 on the internet 4 on the intranet",
 		"5 by Entra 4 by certificate", "Held clients 7", "Latency, 95 of 100 answers 7.8 ms p50 6.0 ms, p99 8.0 ms 30 answers in five minutes", "Connection points 1 of 1",
-		"At this rate 14 days come to", "the token has expired 3 Clients get a new one by themselves", "something new 1", "token-expired",
-		"CCM_Client 1,200 20 2.0 kB 3.0 MB", "BGB 34 0 100 B 200 B", "Explain one request")
+		"Egress in 14 days 3.0 MB Too little is known yet for a forecast: it needs 24 hours more of traffic.", "the token has expired 3 Clients get a new one by themselves", "something new 1", "token-expired",
+		"CCM_Client 1,200 20 2.0 kB 3.0 MB", "BGB 34 0 100 B 200 B", "Explain one request", "How long answers took, by endpoint Endpoint Answers p50 p90 p99 From 1 ms to 100 s CCM_Client 30 6.0 ms 7.6 ms 8.0 ms Half of the answers")
 	if strings.Contains(text, "Look into the logs") || strings.Contains(text, "no cloud management gateway yet") {
 		t.Errorf("an analyst may not read logs, and there is a gateway:\n%s", text)
 	}
@@ -180,6 +185,32 @@ func TestConsoleDashboardEgress(t *testing.T) {
 	e := r.dashboard("").Egress[0]
 	date := func(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 	pageSays(t, textOfPage(t, v.see("dashboard")), "At this rate the warning level of 10.0 GB is reached on "+date(e.WarningAt)+", and the critical level of 12.0 GB on "+date(e.CriticalAt)+".")
+	// The chart has the past, the forecast, and the levels as lines.
+	const title = "Egress of 14 days against its threshold: granitefalls.corp.example"
+	c := chartsOfPage(t, v.see("dashboard?minutes=20160"))[title]
+	if len(c.Series) != 2 || c.Series[0].Label != "the 14 days before" || c.Series[1].Label != "forecast by the last 7 days" || !c.Series[1].Dashed {
+		t.Fatalf("%+v", c)
+	}
+	var lines []string
+	for _, m := range c.Marks {
+		lines = append(lines, fmt.Sprintf("%s %g", m.Label, m.Value))
+	}
+	if want := []string{"threshold 2e+10", "critical 1.2e+10", "warning 1e+10"}; !slices.Equal(lines, want) {
+		t.Errorf("lines %v, want %v", lines, want)
+	}
+	now := slices.IndexFunc(c.Series[1].Values, func(v *float64) bool { return v != nil })
+	if c.Series[0].Values[now] == nil || *c.Series[0].Values[now] != *c.Series[1].Values[now] || c.Series[0].Values[now+1] != nil || *c.Series[0].Values[0] != 0 {
+		t.Errorf("the forecast begins at %d: %+v", now, c)
+	}
+	if days := float64(last(c.Times)-c.Times[now]) / 86400; days < 13.5 || days > 14.5 || *last(c.Series[1].Values) < 13.5e9 {
+		t.Errorf("the forecast goes on for %.1f days to %g", days, *last(c.Series[1].Values))
+	}
+	// As far as the past, and no further.
+	page := v.see("dashboard?minutes=15")
+	pageSays(t, textOfPage(t, page), "The forecast goes on beyond this chart: choose 14 days to see all of it. At this rate the warning level", "Lines: threshold 20.0 GB, critical 12.0 GB, warning 10.0 GB")
+	if c = chartsOfPage(t, page)[title]; last(c.Times)-c.Times[0] > 31*60 || last(c.Series[1].Values) == nil {
+		t.Errorf("%+v", c)
+	}
 	threshold.WarningPct, threshold.CriticalPct = 20, 60
 	set()
 	pageSays(t, textOfPage(t, v.see("dashboard")), "The warning level of 4.0 GB is passed; at this rate the critical level of 12.0 GB is reached on ")

@@ -163,6 +163,15 @@ func TestConsoleLogs(t *testing.T) {
 	if _, text := v.get("logs/CloudMgr.log/download"); !strings.HasPrefix(text, "<![LOG[first") || !strings.Contains(text, "the next") {
 		t.Errorf("the download is %q", text)
 	}
+	// The one before it is in the download, too, and the page says how much it is.
+	if err := os.Rename(file, strings.TrimSuffix(file, "g")+"_"); err != nil {
+		t.Fatal(err)
+	}
+	line("in a new file", "1")
+	if _, text := v.get("logs/CloudMgr.log/download"); !strings.HasPrefix(text, "<![LOG[first") || !strings.Contains(text, "in a new file") {
+		t.Errorf("the download after a rotation is %q", text)
+	}
+	pageSays(t, textOfPage(t, v.see("logs/CloudMgr.log")), "that are kept: this file and the one before it", "fresh Written here")
 	if status, _ := v.get("logs/..%2Fsite.key"); status != http.StatusNotFound {
 		t.Errorf("a file that is no log: %d", status)
 	}
@@ -280,8 +289,15 @@ func TestConsoleWatchRefusesAnalysts(t *testing.T) {
 			t.Errorf("%s: %d\n%s", path, status, page)
 		}
 	}
-	if status, _ := v.get("logs"); status != http.StatusForbidden {
-		t.Errorf("logs: %d", status)
+	for _, path := range []string{"logs", "logs/CloudMgr.log", "logs/CloudMgr.log/download"} {
+		status, page := v.get(path)
+		if status != http.StatusForbidden {
+			t.Errorf("%s: %d", path, status)
+		}
+		pageSays(t, textOfPage(t, page), "Not with your role", "analyst is Read-only Analyst, and this needs Operations Administrator", "by a Full Administrator: administrator")
+		if !strings.Contains(page, `<a href="/console/logs" aria-current="page">`) {
+			t.Errorf("%s is not in its place:\n%s", path, page)
+		}
 	}
 	if after := r.snapshot(); after != before {
 		t.Errorf("something changed:\n%s\n%s", before, after)

@@ -189,7 +189,7 @@ func percentiles(counts *sitedb.LatencyCounts) (p adminservice.DashboardPercenti
 		d := opencmg.LatencyPercentile(counts[:], part)
 		return math.Round(float64(d)/float64(time.Millisecond)*100) / 100
 	}
-	p.P50, p.P95, p.P99 = ms(0.5), ms(0.95), ms(0.99)
+	p.P50, p.P90, p.P95, p.P99 = ms(0.5), ms(0.9), ms(0.95), ms(0.99)
 	return p
 }
 
@@ -208,10 +208,32 @@ func (p *panel) latency() error {
 		}
 	}
 	now, err := p.s.db.LatencySeries(p.ctx, sitedb.CountQuery{Gateway: p.out.Gateway, From: p.now.Add(-latencyNow)})
-	if err == nil && len(now) > 0 {
+	if err != nil {
+		return err
+	}
+	if len(now) > 0 {
 		l.Now = percentiles(&now[0].Counts)
 	}
-	return err
+	whole := p.query(sitedb.ByEndpoint)
+	whole.Step = 0
+	if points, err = p.s.db.LatencySeries(p.ctx, whole); err != nil {
+		return err
+	}
+	l.Endpoints = []adminservice.DashboardEndpointLatency{}
+	for i := range points {
+		l.Endpoints = append(l.Endpoints, adminservice.DashboardEndpointLatency{Name: points[i].Group, DashboardPercentiles: percentiles(&points[i].Counts)})
+	}
+	by := func(first, second func(*adminservice.DashboardEndpointLatency) float64) {
+		slices.SortFunc(l.Endpoints, func(a, b adminservice.DashboardEndpointLatency) int {
+			return cmp.Or(cmp.Compare(first(&b), first(&a)), cmp.Compare(second(&b), second(&a)), cmp.Compare(a.Name, b.Name))
+		})
+	}
+	answers := func(e *adminservice.DashboardEndpointLatency) float64 { return float64(e.Answers) }
+	slowest := func(e *adminservice.DashboardEndpointLatency) float64 { return e.P99 }
+	by(answers, slowest)
+	l.Endpoints = l.Endpoints[:min(len(l.Endpoints), adminservice.MaxDashboardLatencies)]
+	by(slowest, answers)
+	return nil
 }
 
 func (p *panel) refusals() error {

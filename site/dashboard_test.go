@@ -106,8 +106,11 @@ func TestDashboard(t *testing.T) {
 		if diff := cmp.Diff([]string{"token-expired10", "method5"}, refused); diff != "" {
 			t.Errorf("%s: %s", query, diff)
 		}
-		if now := (adminservice.DashboardPercentiles{P50: 6, P95: 7.8, P99: 7.96, Answers: 50}); d.Latency.Now != now || slices.Max(d.Latency.P95) != now.P95 || len(d.Latency.P50) != len(d.Times) {
+		if now := (adminservice.DashboardPercentiles{P50: 6, P90: 7.6, P95: 7.8, P99: 7.96, Answers: 50}); d.Latency.Now != now || slices.Max(d.Latency.P95) != now.P95 || len(d.Latency.P50) != len(d.Times) {
 			t.Errorf("%s: latency %+v, want %+v", query, d.Latency, now)
+		}
+		if l := d.Latency.Endpoints; len(l) != 10 || l[9] != (adminservice.DashboardEndpointLatency{Name: "e9", DashboardPercentiles: adminservice.DashboardPercentiles{P50: 6, P90: 7.6, P95: 7.8, P99: 7.96, Answers: 5}}) {
+			t.Errorf("%s: latency of endpoints %+v", query, l)
 		}
 		if d.Held.Now != 7 || last(d.Held.Values) != 7 || len(d.Held.Values) != len(d.Times) {
 			t.Errorf("%s: held %+v", query, d.Held)
@@ -174,10 +177,24 @@ func TestForecast(t *testing.T) {
 		}
 	}
 	e := r.dashboard("").Egress[0]
-	if e.GB != 0 || e.ForecastGB != 0 || e.ThresholdGB != 20 || e.WarningGB != 10 || e.CriticalGB != 16 || !e.Enabled {
+	if e.GB != 0 || e.ForecastGB != 0 || e.WaitHours != 24 || len(e.Forecast) > 0 || e.ThresholdGB != 20 || e.WarningGB != 10 || e.CriticalGB != 16 || !e.Enabled {
 		t.Errorf("nothing was sent: %+v", e)
 	}
 	near("warning", e.WarningAt, -1)
+	course := func(when string, want map[float64]float64) { // GB by days before now
+		t.Helper()
+		d := r.dashboard("minutes=20160")
+		for days, gb := range want {
+			at := now.Add(-time.Duration(days * 24 * float64(time.Hour)))
+			i := slices.IndexFunc(d.Times, func(end time.Time) bool { return end.After(at) }) - 1
+			if i < 0 {
+				i = len(d.Times) - 1
+			}
+			if got := d.Egress[0].Course[i]; len(d.Egress[0].Course) != len(d.Times) || got < gb-0.25 || got > gb+0.25 {
+				t.Errorf("%s: 14 days came to %.2f GB %g days ago, want %g", when, got, days, gb)
+			}
+		}
+	}
 	// A GB a day, for the last seven days only: it is 10 GB in three more days,
 	// and never more than 14.
 	send(1, 7, 0)
@@ -187,13 +204,48 @@ func TestForecast(t *testing.T) {
 	}
 	near("warning", e.WarningAt, 3)
 	near("critical", e.CriticalAt, -1)
+	course("a week", map[float64]float64{0: 7, 3: 4, 6.5: 0.5, 7.5: 0, 13: 0})
+	if end := last(e.Forecast); e.RateHours != 168 || e.WaitHours != 0 || len(e.Forecast) < 80 || end.GB < 13.8 || end.GB > 14.2 || end.At.Sub(now) < 14*24*time.Hour {
+		t.Errorf("the forecast ends at %+v", end)
+	}
 	// What was sent in the week before drops out as fast as the same comes in.
 	send(1, 13, 7)
 	e = r.dashboard("gateway=granitefalls").Egress[0]
 	near("warning", e.WarningAt, 0)
 	near("critical", e.CriticalAt, -1)
+	course("two weeks", map[float64]float64{0: 13, 6: 7, 12: 1})
 	send(1, 7, 0)
-	near("critical", r.dashboard("").Egress[0].CriticalAt, 0)
+	e = r.dashboard("").Egress[0]
+	near("critical", e.CriticalAt, 0)
+	if n := len(e.Forecast); n != 1 || e.Forecast[0].GB < 20 {
+		t.Errorf("the threshold is reached: %+v", e.Forecast)
+	}
+	// What is older than the 14 days of now was in those of then.
+	send(1, 20, 13)
+	course("three weeks", map[float64]float64{0: 21, 6: 15, 10: 10})
+}
+
+// TestForecastOfNewGateway: the rate is that of the time that the gateway has
+// been there, and until that is a day there is none.
+func TestForecastOfNewGateway(t *testing.T) {
+	r := newRig(t)
+	g := r.selfHosted()
+	hours := func(n int) adminservice.DashboardEgress { // 100 MB in each
+		t.Helper()
+		for range n {
+			r.wait(time.Hour)
+			if err := r.db.AddCounts(t.Context(), sitedb.Counted{Traffic: []sitedb.Traffic{{GatewayID: g.ID, Start: r.now().Add(-time.Minute), Counts: sitedb.Counts{ResponseBytes: 1e8}}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return r.dashboard("").Egress[0]
+	}
+	if e := hours(3); e.WaitHours != 21 || e.RateHours != 3 || e.ForecastGB != 0 || len(e.Forecast) > 0 || !e.WarningAt.IsZero() {
+		t.Errorf("after three hours: %+v", e)
+	}
+	if e := hours(27); e.WaitHours != 0 || e.RateHours != 30 || e.ForecastGB < 33 || e.ForecastGB > 34.2 || last(e.Forecast).GB < 33 {
+		t.Errorf("after 30 hours: %+v", e)
+	}
 }
 
 // TestChanges: a listener hears of what others change, of reports and of

@@ -1,12 +1,9 @@
 package site
 
 import (
-	"cmp"
 	"maps"
-	"math"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
@@ -71,73 +68,6 @@ func (p *panel) until(course []float64, now int64) []float64 {
 	}
 	course[len(course)-1] = float64(now)
 	return course
-}
-
-// level is a part of a threshold, in GB.
-func level(t *adminservice.Threshold, pct int) float64 { return float64(t.GB) * float64(pct) / 100 }
-
-// thresholds compares what gateways send and store with what was set for it.
-func (p *panel) thresholds() error {
-	p.out.Egress, p.out.Storage = []adminservice.DashboardEgress{}, []adminservice.DashboardStorage{}
-	const hours = int(trafficWindow / time.Hour)
-	from := p.now.Add(-trafficWindow)
-	points, err := p.s.db.TrafficSeries(p.ctx, sitedb.CountQuery{Gateway: p.out.Gateway, From: from, To: p.now.Add(time.Second), Step: time.Hour, By: sitedb.ByGateway})
-	if err != nil {
-		return err
-	}
-	sent := map[string]*[hours + 1]float64{} // GB by age in hours, the oldest first
-	for _, t := range points {
-		if sent[t.Group] == nil {
-			sent[t.Group] = new([hours + 1]float64)
-		}
-		i := max(0, min(hours, int(t.Start.Sub(from.Truncate(time.Hour))/time.Hour)))
-		sent[t.Group][i] += float64(t.ResponseBytes) / gigabyte
-	}
-	for _, rec := range p.gateways {
-		g := p.s.gateway(rec)
-		if err := p.s.usage(p.ctx, &g); err != nil {
-			return err
-		}
-		traffic, storage := cmp.Or(rec.Value.Settings.Traffic, &adminservice.Threshold{}), cmp.Or(rec.Value.Settings.Storage, &adminservice.Threshold{})
-		e := adminservice.DashboardEgress{
-			GatewayID: g.ID, ServiceName: g.ServiceName, GB: g.EgressGB14Days, ThresholdGB: traffic.GB, Enabled: traffic.Enabled,
-			WarningGB: level(traffic, traffic.WarningPct), CriticalGB: level(traffic, traffic.CriticalPct),
-		}
-		var window []float64
-		if w := sent[g.ID]; w != nil {
-			window = w[:]
-		}
-		var rate float64
-		for _, gb := range window[len(window)/2:] {
-			rate += gb / float64(hours/2)
-		}
-		e.ForecastGB = math.Round(rate*float64(hours)*1000) / 1000
-		e.WarningAt, e.CriticalAt = p.reaches(window, e.GB, rate, e.WarningGB), p.reaches(window, e.GB, rate, e.CriticalGB)
-		p.out.Egress = append(p.out.Egress, e)
-		p.out.Storage = append(p.out.Storage, adminservice.DashboardStorage{
-			GatewayID: g.ID, ServiceName: g.ServiceName, GB: g.StorageGB, ThresholdGB: storage.GB, Enabled: storage.Enabled,
-			WarningGB: level(storage, storage.WarningPct), CriticalGB: level(storage, storage.CriticalPct),
-		})
-	}
-	return nil
-}
-
-// reaches forecasts when the sum of 14 days reaches a level, at a rate in GB an
-// hour: hour by hour something is added, and what was sent 14 days before drops
-// out. After 14 days nothing changes any more.
-func (p *panel) reaches(window []float64, sum, rate, limit float64) time.Time {
-	if limit <= 0 {
-		return time.Time{}
-	}
-	if sum >= limit {
-		return p.now
-	}
-	for i, gone := range window {
-		if sum += rate - gone; sum >= limit {
-			return p.now.Add(time.Duration(i+1) * time.Hour)
-		}
-	}
-	return time.Time{}
 }
 
 func (p *panel) expiry() error {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
@@ -21,12 +22,17 @@ import (
 type logFile struct {
 	adminservice.LogFile
 	path string
+	part string // directory of the part that it is kept for; empty: the site's own
 }
 
 // logFiles lists them by name.
 func (s *Server) logFiles() ([]logFile, error) {
 	var list []logFile
-	add := func(dir, prefix string) error {
+	add := func(dir, part string) error {
+		prefix := ""
+		if part != "" {
+			prefix = part + "-"
+		}
 		entries, err := os.ReadDir(dir)
 		if os.IsNotExist(err) {
 			return nil
@@ -42,7 +48,7 @@ func (s *Server) logFiles() ([]logFile, error) {
 			if err != nil {
 				continue // it was renamed just now
 			}
-			list = append(list, logFile{adminservice.LogFile{Name: prefix + e.Name(), Size: st.Size(), Changed: st.ModTime().UTC()}, filepath.Join(dir, e.Name())})
+			list = append(list, logFile{adminservice.LogFile{Name: prefix + e.Name(), Size: st.Size(), Changed: st.ModTime().UTC()}, filepath.Join(dir, e.Name()), part})
 		}
 		return nil
 	}
@@ -60,7 +66,7 @@ func (s *Server) logFiles() ([]logFile, error) {
 			if !p.IsDir() {
 				continue
 			}
-			if err := add(filepath.Join(dir, p.Name()), p.Name()+"-"); err != nil {
+			if err := add(filepath.Join(dir, p.Name()), p.Name()); err != nil {
 				return nil, err
 			}
 		}
@@ -74,11 +80,29 @@ func (s *Server) listLogs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	reporters, err := s.logReporters(r.Context())
+	if err != nil {
+		return err
+	}
 	var list []adminservice.LogFile
 	for _, f := range files {
+		if by, ok := reporters[f.part]; ok && f.part != "" {
+			f.From = by.name
+			if report, at := s.live.system(by.id); report != nil {
+				f.Reported = at.UTC()
+			}
+		}
+		f.DelaySeconds = s.kept.late(f.part).Seconds()
 		list = append(list, f.LogFile)
 	}
 	return answerList(w, r, list)
+}
+
+// late is how old the newest lines of a part were when they came last.
+func (k *keptLogs) late(part string) time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.delay[part].Round(time.Millisecond)
 }
 
 // getLog answers the end of a log file, or what was written behind a position.
@@ -99,6 +123,9 @@ func (s *Server) getLog(w http.ResponseWriter, r *http.Request) error {
 	if i < 0 {
 		return opencmg.Errorf(opencmg.NotFound, "there is no log file %q: Logs lists them", name)
 	}
+	if r.URL.Query().Get("whole") == "true" {
+		return sendLog(w, files[i].path)
+	}
 	text, position, err := readLog(files[i].path, r.URL.Query().Get("after"), int64(tail))
 	if err != nil {
 		return err
@@ -106,6 +133,50 @@ func (s *Server) getLog(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set(adminservice.LogPosition, position)
 	w.Write(text)
+	return nil
+}
+
+// sendLog answers a file behind the one that was renamed before it, as they are
+// now: piece by piece, however large they are.
+func sendLog(w http.ResponseWriter, path string) error {
+	var files []*os.File
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	// The newer one is opened first: a rotation in between shows as the same file
+	// twice, and then there is nothing older that is kept.
+	for _, name := range []string{path, strings.TrimSuffix(path, ".log") + ".lo_"} {
+		f, err := os.Open(name)
+		if len(files) > 0 && (name == path || os.IsNotExist(err)) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read log file: %w", err)
+		}
+		files = append(files, f)
+	}
+	var sizes []int64
+	for i, f := range files {
+		st, err := f.Stat()
+		if err != nil {
+			return fmt.Errorf("read log file: %w", err)
+		}
+		sizes = append(sizes, st.Size())
+		if i > 0 {
+			if first, err := files[0].Stat(); err == nil && os.SameFile(first, st) {
+				sizes[i] = 0
+			}
+		}
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	for i := len(files) - 1; i >= 0; i-- {
+		// Lines that are written meanwhile may be cut: up to its size of now.
+		if _, err := io.CopyN(w, files[i], sizes[i]); err != nil {
+			return nil // the reader went away, or sees that it ends too early
+		}
+	}
 	return nil
 }
 

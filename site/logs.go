@@ -43,6 +43,8 @@ type keptLogs struct {
 
 	mu   sync.Mutex // guards what follows, and the files
 	last map[string]time.Time
+	// delay is how old the newest line of a source was when it came.
+	delay map[string]time.Duration
 }
 
 // take writes the lines of a system's report. A connection point sends those of
@@ -64,7 +66,7 @@ func (k *keptLogs) take(sys *system, gateway string, lines []opencmg.LogLine, no
 		if last := k.last[source]; !l.Time.After(last) && last.Before(now.Add(time.Minute)) {
 			continue
 		}
-		k.last[source] = l.Time
+		k.last[source], k.delay[source] = l.Time, max(now.Sub(l.Time), 0)
 		bySource[source] = append(bySource[source], l)
 	}
 	for source, lines := range bySource {
@@ -86,10 +88,10 @@ func logSource(sys *system, gateway, source string) string {
 		return "CP-" + part(sys.name)
 	}
 	n, err := strconv.Atoi(number)
-	if gateway == "" || name != gateway || err != nil || n < 0 || n > 15 {
+	if gateway == "" || name != gateway || err != nil || n < 0 || n >= opencmg.MaxInstances {
 		return ""
 	}
-	return fmt.Sprintf("CMG-%s-%d", part(gateway), n)
+	return instanceLogs(gateway, n)
 }
 
 // otherLog takes the lines that name no log of their own, or one too many.
@@ -210,19 +212,65 @@ func (s *Server) keepsLogs(ctx context.Context, sys *system) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	keeper := s.logKeeper(points, sys.gatewayID)
+	return keeper != nil && keeper.ID == sys.id, nil
+}
+
+// logKeeper is the connection point that sends the logs of a gateway's
+// instances; nil for none.
+func (s *Server) logKeeper(points []*record[pointRecord], gateway string) (best *record[pointRecord]) {
 	now := s.cfg.Now()
-	best, bestFresh := "", false
+	bestFresh := false
 	for _, p := range points {
-		if p.Value.GatewayID != sys.gatewayID {
+		if p.Value.GatewayID != gateway {
 			continue
 		}
 		fresh := s.live.hears(p.ID, now)
-		if best == "" || fresh && !bestFresh || fresh == bestFresh && p.ID < best {
-			best, bestFresh = p.ID, fresh
+		if best == nil || fresh && !bestFresh || fresh == bestFresh && p.ID < best.ID {
+			best, bestFresh = p, fresh
 		}
 	}
-	return best == sys.id, nil
+	return best
 }
+
+// A logReporter is who reports the lines of a part.
+type logReporter struct{ id, name string }
+
+// logReporters are those of all parts, by the part's directory.
+func (s *Server) logReporters(ctx context.Context) (map[string]logReporter, error) {
+	all := map[string]logReporter{}
+	points, err := readAll[pointRecord](ctx, s.db, kindPoint)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range points {
+		all["CP-"+part(p.Name)] = logReporter{p.ID, p.Name}
+	}
+	roles, err := readAll[roleRecord](ctx, s.db, kindRole)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range roles {
+		all["MP-"+part(o.Name)] = logReporter{o.ID, o.Name}
+	}
+	gateways, err := readAll[gatewayRecord](ctx, s.db, kindGateway)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range gateways {
+		keeper := s.logKeeper(points, g.ID)
+		if keeper == nil {
+			continue
+		}
+		for n := range opencmg.MaxInstances {
+			all[instanceLogs(g.Value.Prefix, n)] = logReporter{keeper.ID, keeper.Name}
+		}
+	}
+	return all, nil
+}
+
+// instanceLogs is the directory of an instance's logs.
+func instanceLogs(gateway string, n int) string { return fmt.Sprintf("CMG-%s-%d", part(gateway), n) }
 
 // keepLogs keeps the lines of a system's report.
 func (s *Server) keepLogs(ctx context.Context, sys *system, lines []opencmg.LogLine) {

@@ -91,12 +91,21 @@ func TestLogs(t *testing.T) {
 	if text, _ := r.readLog("CloudMgr.log", "?after="+at); text != "six\n" {
 		t.Errorf("following: %q", text)
 	}
+	if text, _ := r.readLog("CloudMgr.log", "?whole=true"); text != "one\ntwo\nthree\nfour\nfive and more than the old one had\nsix\n" {
+		t.Errorf("all that is kept: %q", text)
+	}
+	if text, _ := r.readLog("CloudMgr.lo_", "?whole=true"); text != "one\ntwo\nthree\n" {
+		t.Errorf("all of the older file: %q", text)
+	}
 	if text, _ := r.readLog("CloudMgr.log", "?after=1.1"); !strings.HasPrefix(text, "four\n") {
 		t.Errorf("a position of a file that is gone: %q", text)
 	}
 	write("Long.log", strings.Repeat(strings.Repeat("x", 1023)+"\n", 5<<10))
 	if text, _ := r.readLog("Long.log", "?tail=900000000"); len(text) > adminservice.MaxLogAnswer || len(text) < adminservice.MaxLogAnswer-2048 {
 		t.Errorf("%d bytes", len(text))
+	}
+	if text, _ := r.readLog("Long.log", "?whole=true"); len(text) != 5<<20 {
+		t.Errorf("the whole of a long file is %d bytes", len(text))
 	}
 	if text, _ := r.readLog("Long.log", ""); len(text) > adminservice.DefaultLogTail || len(text) == 0 {
 		t.Errorf("%d bytes by default", len(text))
@@ -218,4 +227,45 @@ func TestKeptLogs(t *testing.T) {
 	if len(names) > 2*65+2 || !slices.Contains(names, prefix+"Log.log") {
 		t.Errorf("%d files: %q", len(names), names)
 	}
+}
+
+// TestFreshLogs: for each part it is told who reports its lines, when that was,
+// and how old they were; the page says so.
+func TestFreshLogs(t *testing.T) {
+	dir := t.TempDir()
+	r := newRig(t, func(r *rig) { r.config = func(c *site.Config) { c.Logs = site.Logs{Kept: dir} } })
+	g := r.selfHosted()
+	p := r.join("cp1", g.ID)
+	reports := func(lines ...opencmg.LogLine) {
+		t.Helper()
+		if err := p.client().Report(t.Context(), &adminservice.SiteSystemReport{Kind: adminservice.SystemConnectionPoint, ConnectionPoint: &opencmg.ConnectionPointStatus{Name: "cp1"}, Logs: lines}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	written := r.now()
+	r.wait(90 * time.Second)
+	reports(opencmg.LogLine{Time: written, Level: "INFO", Source: g.Name + "/3", Component: "CMGService", Message: "late"}, opencmg.LogLine{Time: r.now(), Level: "INFO", Component: "SMS_Cloud_ProxyConnector", Message: "at once"})
+	want := map[string]float64{"CMG-granitefalls-3-CMGService.log": 90, "CP-cp1-SMS_Cloud_ProxyConnector.log": 0}
+	for _, f := range do[adminservice.Page[adminservice.LogFile]](r, "GET", "Logs", nil).Value {
+		late, ok := want[f.Name]
+		if !ok || f.From != "cp1" || r.now().Sub(f.Reported) > time.Minute || f.DelaySeconds < late || f.DelaySeconds > late+30 {
+			t.Errorf("%+v, want lines that were %v s late", f, late)
+		}
+		delete(want, f.Name)
+	}
+	if len(want) > 0 {
+		t.Errorf("there are no %v", want)
+	}
+	v := r.console(r.c.Token)
+	pageSays(t, textOfPage(t, v.see("logs")), "Gateway instance granitefalls/3 fresh Up to the last report of cp1,", "The newest lines came 1m3")
+	// A part without news is fresh, as long as it reports.
+	r.wait(10 * time.Minute)
+	pageSays(t, textOfPage(t, v.see("logs/CP-cp1-SMS_Cloud_ProxyConnector.log")), "late cp1 is silent: what was written after its last report,")
+	reports()
+	pageSays(t, textOfPage(t, v.see("logs/CP-cp1-SMS_Cloud_ProxyConnector.log")), "fresh Up to the last report of cp1,")
+	if _, text := v.get("logs/CP-cp1-SMS_Cloud_ProxyConnector.log/tail?fresh=yes&after=1.1"); !strings.Contains(text, "last report of cp1") {
+		t.Errorf("the tail says %s", text)
+	}
+	do[any](r, "DELETE", "ConnectionPoints/"+p.id, nil)
+	pageSays(t, textOfPage(t, v.see("logs")), "old Nobody reports this part any more")
 }

@@ -168,7 +168,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	cfg.Watch = cmp.Or(cfg.Watch, time.Minute)
 	s := &Server{
 		cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)),
-		live: newLive(cfg.Now()), kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}},
+		live: newLive(cfg.Now()), kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}, delay: map[string]time.Duration{}},
 		questions: newQuestions(cfg.Now()), onlineWait: onlineWait, explainWait: explainWait, analyses: newAnalyses(), outside: newKeptOutside(),
 	}
 	s.live.faded = s.shown.tell

@@ -19,9 +19,10 @@ const CountBucket = time.Minute
 const day = 24 * time.Hour
 
 // spans are the widths of the rows of a ledger, and how long each is kept. The
-// window of the traffic alert is 14 days.
+// window of the traffic alert is 14 days, and 14 days that ended 90 days ago can
+// still be added up.
 var spans = []struct{ width, keep time.Duration }{
-	{CountBucket, 6 * time.Hour}, {5 * time.Minute, 2 * day}, {time.Hour, 15 * day}, {day, 90 * day},
+	{CountBucket, 6 * time.Hour}, {5 * time.Minute, 2 * day}, {time.Hour, 15 * day}, {day, 105 * day},
 }
 
 // oldest is the beginning of the first row of a span that is kept.
@@ -256,7 +257,7 @@ func (l *ledger) series(ctx context.Context, db *DB, q CountQuery, point func(st
 }
 
 // TrimCounts forgets counts that are older than rows of their width are kept:
-// six hours for minutes, two days for five minutes, 15 days for hours and 90
+// six hours for minutes, two days for five minutes, 15 days for hours and 105
 // for days. Call it every now and then.
 func (db *DB) TrimCounts(ctx context.Context, now time.Time) error {
 	return db.transact(ctx, "trim counts", func(tx *Tx) error {

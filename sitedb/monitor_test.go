@@ -108,9 +108,9 @@ func testTraffic(t *testing.T, e engine) {
 	one := func(gateway, endpoint string, at time.Time, n int64) sitedb.Traffic {
 		return sitedb.Traffic{GatewayID: gateway, Instance: "0", Endpoint: endpoint, ConnectionPoint: "cp", Start: at, Counts: sitedb.Counts{Requests: n, Failed: 1, RequestBytes: 10 * n, ResponseBytes: 100 * n}}
 	}
-	// Five minutes apart for 100 days would be many; every four hours will do.
+	// Five minutes apart for 120 days would be many; every four hours will do.
 	var all []sitedb.Traffic
-	for at := now.Add(-100 * 24 * time.Hour); !at.After(now); at = at.Add(4 * time.Hour) {
+	for at := now.Add(-120 * 24 * time.Hour); !at.After(now); at = at.Add(4 * time.Hour) {
 		all = append(all, one("g1", "mp", at, 2), one("g1", "sup", at, 3), one("g2", "mp", at, 5))
 	}
 	if err := db.AddCounts(ctx, sitedb.Counted{Traffic: all}); err != nil {
@@ -141,9 +141,9 @@ func testTraffic(t *testing.T, e engine) {
 		if d := cmp.Diff(fourteen, window()); d != "" {
 			t.Errorf("the window of 14 days changed: %s", d)
 		}
-		// What began before the day 90 days ago is gone: 10 days and a half.
-		if got := sum("g2", time.Time{}, time.Time{}); got.Requests != int64(5*(90*6+1+3)) {
-			t.Errorf("after 90 days: %+v", got)
+		// What began before the day 105 days ago is gone: 15 days and a half.
+		if got := sum("g2", time.Time{}, time.Time{}); got.Requests != int64(5*(105*6+1+3)) {
+			t.Errorf("after 105 days: %+v", got)
 		}
 	}
 	// Late traffic joins the rows that are kept of its time.
@@ -224,12 +224,12 @@ func testSamplesThinOut(t *testing.T, e engine) {
 	db, clock := e.open(t)
 	ctx := t.Context()
 	const day = 24 * time.Hour
-	now := start.Add(100 * day)
-	clock.advance(100 * day)
+	now := start.Add(120 * day)
+	clock.advance(120 * day)
 	var all []sitedb.Sample
-	for at := now.Add(-100 * day); at.Before(now); {
+	for at := now.Add(-120 * day); at.Before(now); {
 		all = append(all, sitedb.Sample{Name: "held", Subject: "a", At: at, Value: now.Sub(at).Seconds()})
-		switch age := now.Sub(at); { // a hundred days of minutes would be many
+		switch age := now.Sub(at); { // so many days of minutes would be many
 		case age > 4*day:
 			at = at.Add(5*time.Hour + time.Second)
 		case age > 8*time.Hour:
@@ -266,7 +266,7 @@ func testSamplesThinOut(t *testing.T, e engine) {
 			t.Fatal(err)
 		}
 	}
-	if got, err := db.Samples(ctx, "held", "a", time.Time{}, now); err != nil || len(got) != 91 {
+	if got, err := db.Samples(ctx, "held", "a", time.Time{}, now); err != nil || len(got) != 106 {
 		t.Errorf("%d days are left, %v", len(got), err)
 	}
 }

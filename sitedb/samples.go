@@ -117,7 +117,7 @@ func (db *DB) SampleSeries(ctx context.Context, name string, from, to time.Time,
 
 // TrimSamples removes samples with their age: after six hours the last of each
 // five minutes stays, after two days that of each hour, after 15 days that of
-// each day, and after 90 days none. Call it every now and then.
+// each day, and after 105 days none. Call it every now and then.
 func (db *DB) TrimSamples(ctx context.Context, now time.Time) error {
 	return db.transact(ctx, "trim samples", func(tx *Tx) error {
 		for i, s := range spans {

@@ -29,13 +29,15 @@ type Chart struct {
 type Series struct {
 	Label  string     `json:"label"`
 	Values []*float64 `json:"values"`
+	// Dashed is how the series before goes on: in its colour, and dashed.
+	Dashed bool `json:"dashed,omitempty"`
 }
 
 // A Mark is a horizontal line of a [Chart], such as a threshold.
 type Mark struct {
 	Label string  `json:"label"`
 	Value float64 `json:"value"`
-	Tone  string  `json:"tone"` // warn or bad
+	Tone  string  `json:"tone"` // warn, bad or text
 }
 
 // maxTableRows bounds the rows of the table behind a chart: it is for people.
@@ -65,7 +67,15 @@ func showChart(c Chart) (template.HTML, error) {
 		}
 		s.WriteString(`</tr>`)
 	}
-	s.WriteString(`</tbody></table></div></details></figure>`)
+	s.WriteString(`</tbody></table></div>`)
+	if len(c.Marks) > 0 {
+		var marks []string
+		for _, m := range c.Marks {
+			marks = append(marks, m.Label+" "+inUnit(m.Value, c.Unit))
+		}
+		fmt.Fprintf(&s, `<p class="dim">Lines: %s</p>`, esc(strings.Join(marks, ", ")))
+	}
+	s.WriteString(`</details></figure>`)
 	return template.HTML(s.String()), nil
 }
 

@@ -324,6 +324,11 @@ func (c *Console) fail(w http.ResponseWriter, v *Visit, err error) {
 		http.Error(w, problemOf(err).Text, status)
 		return
 	}
+	if p, ok := errors.AsType[*adminservice.ProblemError](err); ok && v.Session != nil && errors.Is(p, opencmg.Forbidden) {
+		if c.refuse(w, v, problemOf(err).Text) == nil {
+			return
+		}
+	}
 	if rerr := c.render(w, v, view{template: "problem", title: http.StatusText(status)}, problemOf(err), status); rerr != nil {
 		http.Error(w, http.StatusText(status), status)
 	}

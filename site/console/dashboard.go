@@ -42,7 +42,9 @@ type dashboardPage struct {
 	Charts   []dashboardChart
 	Refusals []dashboardRefusal
 	Usage    []usage
+	Egress   []dashboardChart // of the gateways that are closest to their thresholds
 	Totals   []adminservice.DashboardEndpoint
+	Latency  []latencyRow
 	Expiry   []adminservice.Expiry
 }
 
@@ -64,6 +66,7 @@ type dashboardChart struct {
 	ID string
 	Chart
 	Empty string
+	Note  string // below it
 }
 
 type dashboardRefusal struct {
@@ -71,6 +74,22 @@ type dashboardRefusal struct {
 	Code  string
 	Total int64
 }
+
+// A latencyRow says how long the answers of an endpoint took.
+type latencyRow struct {
+	adminservice.DashboardEndpointLatency
+	X50, X90, X99 int // in a picture 1000 wide
+}
+
+// Wide is how wide the box from p50 to p90 is; it can always be seen.
+func (l latencyRow) Wide() int { return max(l.X90-l.X50, 6) }
+
+// Tail is how wide the line from p50 to p99 is.
+func (l latencyRow) Tail() int { return max(l.X99-l.X50, 0) }
+
+// latencyX is the place of a latency in a picture 1000 wide: from 1 ms to 100 s,
+// each ten times the one before 200 apart.
+func latencyX(ms float64) int { return int(200 * math.Log10(max(1, min(ms, 1e5)))) }
 
 // A usage compares what a gateway sent or stores with its threshold, as a bar
 // and in words.
@@ -113,8 +132,12 @@ func loadDashboard(v *Visit) (any, error) {
 	for i := range d.Egress {
 		p.Usage = append(p.Usage, egressUsage(&d.Egress[i], d.To))
 	}
+	p.Egress = egressCharts(&d)
 	for i := range d.Storage {
 		p.Usage = append(p.Usage, storageUsage(&d.Storage[i]))
+	}
+	for _, e := range d.Latency.Endpoints {
+		p.Latency = append(p.Latency, latencyRow{e, latencyX(e.P50), latencyX(e.P90), latencyX(e.P99)})
 	}
 	p.Totals, p.Expiry = d.Endpoints, d.Expiry
 	p.Tiles, p.Charts = dashboardTiles(&d), dashboardCharts(&d)
@@ -263,6 +286,8 @@ func egressUsage(e *adminservice.DashboardEgress, now time.Time) usage {
 		u.Words = "No threshold is set."
 	case passed(e.CriticalAt):
 		u.Tone, u.Words = "bad", sentence(critical+" is passed")
+	case passed(e.WarningAt) && e.WaitHours > 0:
+		u.Tone, u.Words = "warn", sentence(warning+" is passed; "+tooLittleKnown(e))
 	case passed(e.WarningAt) && !e.CriticalAt.IsZero():
 		u.Tone, u.Words = "warn", sentence(warning+" is passed; at this rate "+critical+" is reached on "+date(e.CriticalAt))
 	case passed(e.WarningAt):
@@ -273,6 +298,8 @@ func egressUsage(e *adminservice.DashboardEgress, now time.Time) usage {
 		u.Tone, u.Words = "warn", sentence("at this rate "+warning+" is reached on "+date(e.WarningAt))
 	case e.GB == 0:
 		u.Words = "Nothing was sent."
+	case e.WaitHours > 0:
+		u.Words = sentence(tooLittleKnown(e))
 	default:
 		u.Words = sentence("at this rate 14 days come to " + showGB(e.ForecastGB) + ", below " + warning)
 	}
@@ -342,7 +369,12 @@ func counted(n int64, noun string) string {
 
 func showGB(gb float64) string { return showBytes(gb * 1e9) }
 
-func showMS(ms float64) string { return showDuration(time.Duration(ms * float64(time.Millisecond))) }
+func showMS(ms float64) string {
+	if ms >= 1000 && ms < 100_000 {
+		return fmt.Sprintf("%.1f s", ms/1000)
+	}
+	return showDuration(time.Duration(ms * float64(time.Millisecond)))
+}
 
 // showRate keeps small rates apart from none.
 func showRate(f float64) string {

@@ -9,16 +9,17 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencmg/opencmg/adminservice"
 )
 
 // Log files: which there are, and one of them with its live tail.
 
-func logViews() []view {
+func logViews(now func() time.Time) []view {
 	return []view{
-		{pattern: "logs", node: "logs", title: "Logs", template: "logs", load: loadLogs},
-		{pattern: "logs/{id}", node: "logs", title: "Log", template: "log", load: loadLog},
+		{pattern: "logs", node: "logs", title: "Logs", template: "logs", load: loadLogs(now)},
+		{pattern: "logs/{id}", node: "logs", title: "Log", template: "log", load: func(v *Visit) (any, error) { return loadLog(v, now()) }},
 	}
 }
 
@@ -33,7 +34,36 @@ func logAnswers(c *Console) []rawAnswer {
 type logGroup struct {
 	Name  string
 	Files []adminservice.LogFile
+	Fresh logFresh
 }
+
+// A logFresh says how fresh the lines of a part are.
+type logFresh struct {
+	Own bool // written here, at once
+	adminservice.LogFile
+	Silent bool // nothing was reported for longer than silentAfter
+}
+
+// silentAfter is how long no report is usual.
+const silentAfter = 2 * time.Minute
+
+func freshOf(f adminservice.LogFile, now time.Time) logFresh {
+	return logFresh{Own: partOfLog(f.Name) == ownLog, LogFile: f, Silent: now.Sub(f.Reported) > silentAfter}
+}
+
+// Late says how old the newest lines were when they came.
+func (f logFresh) Late() string {
+	switch {
+	case f.DelaySeconds == 0:
+		return ""
+	case f.DelaySeconds < 1:
+		return "less than a second"
+	}
+	return showDuration(time.Duration(f.DelaySeconds * float64(time.Second)).Round(time.Second))
+}
+
+// ownLog is the part that a file of the site's own is of.
+const ownLog = "Site server"
 
 type logsPage struct {
 	Find   string
@@ -57,10 +87,14 @@ func partOfLog(name string) string {
 	if m := mpLog.FindStringSubmatch(name); m != nil {
 		return "Management point " + m[1]
 	}
-	return "Site server"
+	return ownLog
 }
 
-func loadLogs(v *Visit) (any, error) {
+func loadLogs(now func() time.Time) func(*Visit) (any, error) {
+	return func(v *Visit) (any, error) { return listLogs(v, now()) }
+}
+
+func listLogs(v *Visit, now time.Time) (any, error) {
 	files, err := list[adminservice.LogFile](v, "Logs")
 	if err != nil {
 		return nil, err
@@ -74,14 +108,14 @@ func loadLogs(v *Visit) (any, error) {
 		i := slices.IndexFunc(p.Groups, func(g logGroup) bool { return g.Name == part })
 		if i < 0 {
 			i = len(p.Groups)
-			p.Groups = append(p.Groups, logGroup{Name: part})
+			p.Groups = append(p.Groups, logGroup{Name: part, Fresh: freshOf(f, now)})
 		}
 		p.Groups[i].Files = append(p.Groups[i].Files, f)
 	}
 	// The site's own first, the others by name.
 	slices.SortStableFunc(p.Groups, func(a, b logGroup) int {
 		own := func(g logGroup) int {
-			if g.Name == "Site server" {
+			if g.Name == ownLog {
 				return 0
 			}
 			return 1
@@ -109,9 +143,12 @@ type logPage struct {
 	Find       string
 	Lines      []logLine
 	Most       int
+	// Fresh is of the file, and Kept what the download has, in bytes.
+	Fresh logFresh
+	Kept  int64
 }
 
-func loadLog(v *Visit) (any, error) {
+func loadLog(v *Visit, now time.Time) (any, error) {
 	p := logPage{Name: v.ID(), Part: partOfLog(v.ID()), Find: v.Query("text"), Most: shownLines, Level: levelInfo}
 	if n, err := strconv.Atoi(v.Query("level")); err == nil && n >= levelInfo && n <= levelError {
 		p.Level = n
@@ -126,7 +163,27 @@ func loadLog(v *Visit) (any, error) {
 	}
 	p.Position = header.Get(adminservice.LogPosition)
 	p.Lines = lastLines(text, p.Level, p.Find)
-	return p, nil
+	p.Fresh, p.Kept, err = freshness(v, p.Name, now)
+	return p, err
+}
+
+// freshness says how fresh a file is, and how large with the one before it.
+func freshness(v *Visit, name string, now time.Time) (fresh logFresh, kept int64, err error) {
+	files, err := list[adminservice.LogFile](v, "Logs")
+	if err != nil {
+		return fresh, 0, err
+	}
+	older := strings.TrimSuffix(name, ".log") + ".lo_"
+	for _, f := range files {
+		switch f.Name {
+		case name:
+			fresh = freshOf(f, now)
+			kept += f.Size
+		case older:
+			kept += f.Size
+		}
+	}
+	return fresh, kept, nil
 }
 
 // lastLines are the last records of a text that pass the filter.
@@ -142,6 +199,8 @@ func lastLines(text []byte, level int, find string) []logLine {
 type logTail struct {
 	Position string `json:"position"`
 	HTML     string `json:"html"` // of the lines
+	// Fresh is HTML that says how fresh they are, where it was asked for.
+	Fresh string `json:"fresh,omitempty"`
 }
 
 // serveTail answers the lines behind the position in the query parameter after.
@@ -155,13 +214,25 @@ func (c *Console) serveTail(w http.ResponseWriter, v *Visit) error {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(logTail{header.Get(adminservice.LogPosition), strings.TrimSpace(b.String())})
+	tail := logTail{Position: header.Get(adminservice.LogPosition), HTML: strings.TrimSpace(b.String())}
+	if v.Query("fresh") != "" {
+		fresh, _, err := freshness(v, v.ID(), c.cfg.Now())
+		if err != nil {
+			return err
+		}
+		b.Reset()
+		if err := c.templates.all.ExecuteTemplate(&b, "log-fresh", fresh); err != nil {
+			return err
+		}
+		tail.Fresh = strings.TrimSpace(b.String())
+	}
+	return json.NewEncoder(w).Encode(tail)
 }
 
-// serveLogFile answers the file as CMTrace reads it, or the last 4 MiB of a
-// larger one.
+// serveLogFile answers all that is kept of a log as CMTrace reads it: the file
+// before it, and then the file. Both are small: they are renamed at 250,000 bytes.
 func serveLogFile(w http.ResponseWriter, v *Visit) error {
-	text, _, err := v.Client.Text(v.Context(), "Logs/"+url.PathEscape(v.ID())+"?tail="+strconv.Itoa(adminservice.MaxLogAnswer))
+	text, _, err := v.Client.Text(v.Context(), "Logs/"+url.PathEscape(v.ID())+"?whole=true")
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ func (c *Console) allViews() []view {
 		roleViews(),
 		analyzerViews(),
 		explainViews(),
-		logViews(),
+		logViews(c.cfg.Now),
 		boundaryGroupViews(),
 		recordViews(),
 		dashboardViews(),

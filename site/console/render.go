@@ -27,7 +27,7 @@ type templates struct{ all *template.Template }
 func readTemplates(c *Console) (*templates, error) {
 	t := template.New("console").Funcs(template.FuncMap{
 		"asset": c.assetPath, "bytes": showBytes, "number": showNumber,
-		"when": when, "day": func(t time.Time) string { return t.UTC().Format("2006-01-02") }, "duration": showDuration, "chart": showChart,
+		"when": when, "day": func(t time.Time) string { return t.UTC().Format("2006-01-02") }, "duration": showDuration, "ms": showMS, "chart": showChart,
 		"lower": strings.ToLower, "join": strings.Join, "short": short, "query": url.QueryEscape, "path": url.PathEscape,
 		"tone": tone, "statustone": statusTone, "word": word, "dict": dict, "add": func(a, b int) int { return a + b }, "deref": func(b *bool, unset bool) bool {
 			if b == nil {

@@ -54,7 +54,7 @@
   }
   // All of a chart but its numbers: while it stays, the chart is kept and gets
   // others, and the reader's hover stays where it is.
-  const shapeOf = (c) => JSON.stringify([c.unit, c.stacked, c.series.map((s) => s.label), c.marks]);
+  const shapeOf = (c) => JSON.stringify([c.unit, c.stacked, c.series.map((s) => [s.label, s.dashed]), c.marks]);
   // A value between two gaps is no line: it gets a point.
   function alone(u, si) {
     const v = u.data[si];
@@ -88,16 +88,18 @@
     plot.textContent = '';
     const state = { text, shape, width, dark: dark(), now: c };
     const series = [{ label: 'Time', value: (u, t) => t == null ? '' : timeText(new Date(t * 1000)) }];
+    let hue = -1;
     c.series.forEach((s, i) => {
-      const stroke = colour(palette[i % palette.length]);
+      if (!s.dashed) hue++;
+      const stroke = colour(palette[hue % palette.length]);
       series.push({
-        label: s.label, stroke, width: 1.5, fill: c.stacked ? faded(stroke) : undefined, points: { show: false, filter: alone, size: 6, fill: stroke },
+        label: s.label, stroke, width: 1.5, dash: s.dashed ? [3, 3] : undefined, fill: c.stacked ? faded(stroke) : undefined, points: { show: false, filter: alone, size: 6, fill: stroke },
         // Not the sum that is drawn. It is asked for before a chart is complete.
         value: (u, v, si, di) => di == null || !state.now.series[si - 1] ? '' : inUnit(c.unit, state.now.series[si - 1].values[di]),
       });
     });
     for (const m of c.marks || []) {
-      series.push({ label: m.label, stroke: colour(`var(--${m.tone})`), dash: [6, 4], width: 1.5, points: { show: false }, value: () => inUnit(c.unit, m.value) });
+      series.push({ label: m.label, stroke: colour(`var(--${m.tone})`), dash: [10, 4], width: 1, points: { show: false }, value: () => inUnit(c.unit, m.value) });
     }
     const axis = { stroke: colour('var(--dim)'), grid: { stroke: colour('var(--line)'), width: 0.5 }, ticks: { stroke: colour('var(--line)'), width: 0.5 } };
     // Each series is filled down to the next one only, or colours would mix.
@@ -106,6 +108,7 @@
       width, height: heightOf(width), series, bands,
       axes: [{ ...axis, values: timeMarks }, { ...axis, size: 64, values: (u, at) => at.map((v) => inUnit(c.unit, v)) }],
       scales: { y: { range: (u, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
+      legend: { markers: { dash: (u, i) => u.series[i].dash ? 'dashed' : 'solid' } },
       cursor: { drag: { x: false, y: false } },
     }, dataOf(c), plot);
     drawn.set(plot, state);

@@ -60,6 +60,7 @@
     showTimes(from);
     if (window.drawCharts) window.drawCharts(from);
   }
+  window.showTimes = showTimes;
   function banner(text) {
     const b = $('#connection');
     if (!b) return;

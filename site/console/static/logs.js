@@ -9,6 +9,8 @@
   const state = document.getElementById('log-state');
   const most = Number(log.dataset.most);
   const every = 500; // milliseconds
+  const fresh = document.getElementById('log-fresh');
+  let asked = 0;
   let position = log.dataset.position;
   let paused = false;
 
@@ -42,12 +44,16 @@
   async function ask() {
     if (!paused && !document.hidden) {
       try {
-        const answer = await fetch(log.dataset.tail + '?after=' + encodeURIComponent(position), { headers: { Accept: 'application/json' } });
+        const answer = await fetch(log.dataset.tail + '?after=' + encodeURIComponent(position) + (asked++ % 10 ? '' : '&fresh=yes'), { headers: { Accept: 'application/json' } });
         if (answer.redirected) throw new Error('your session has ended: open the page again to sign in');
         if (!answer.ok) throw new Error(await answer.text());
         const tail = await answer.json();
         position = tail.position;
         if (tail.html) add(tail.html);
+        if (tail.fresh) {
+          fresh.innerHTML = tail.fresh;
+          window.showTimes(fresh);
+        }
         if (!paused) say('live', 'good');
       } catch (e) {
         say('not live: ' + e.message, 'bad');
