@@ -45,8 +45,8 @@ func (s *Server) online(ctx context.Context, clients []opencmg.ClientID) (found 
 	}
 	found = map[opencmg.ClientID][]adminservice.ClientListening{}
 	a, names, complete, err := s.askOnline(ctx, adminservice.SystemQuestion{Kind: adminservice.QuestionOnline, Clients: clients})
-	if a == nil {
-		return found, complete, err
+	if a == nil || err != nil {
+		return found, false, err
 	}
 	for system, list := range a.online {
 		for _, c := range list {
@@ -59,8 +59,8 @@ func (s *Server) online(ctx context.Context, clients []opencmg.ClientID) (found 
 // allOnline asks them for the IDs of all clients that listen anywhere.
 func (s *Server) allOnline(ctx context.Context) (ids []opencmg.ClientID, complete bool, err error) {
 	a, _, complete, err := s.askOnline(ctx, adminservice.SystemQuestion{Kind: adminservice.QuestionOnline, IDsOnly: true})
-	if a == nil {
-		return nil, complete, err
+	if a == nil || err != nil {
+		return nil, false, err
 	}
 	// A management point of an older version says more than it is asked.
 	for _, list := range a.online {
