@@ -156,7 +156,7 @@ func TestTrim(t *testing.T) {
 		after                          time.Duration
 		ops, samples, messages, alerts int
 	}{
-		{89 * 24 * time.Hour, 1, 1, 1, 2}, {2 * 24 * time.Hour, 0, 0, 1, 2}, {273 * 24 * time.Hour, 0, 0, 1, 2}, {2 * 24 * time.Hour, 0, 0, 0, 1},
+		{89 * 24 * time.Hour, 1, 1, 1, 2}, {2 * 24 * time.Hour, 0, 1, 1, 2}, {15 * 24 * time.Hour, 0, 0, 1, 2}, {258 * 24 * time.Hour, 0, 0, 1, 2}, {2 * 24 * time.Hour, 0, 0, 0, 1},
 	} {
 		r.wait(tt.after)
 		if ops, samples, messages, alerts := left(); ops != tt.ops || samples != tt.samples || messages != tt.messages || alerts != tt.alerts {
