@@ -249,10 +249,10 @@ func (a *analyzer) configuration(ctx context.Context) {
 		a.row("configuration", name, opencmg.CheckFail, "the gateway has no instance", "see the gateway's state; a self-hosted gateway needs a host that joined")
 		return
 	}
+	settled := time.Now().Add(a.s.settles)
 	for _, n := range a.numbers {
 		var have, want uint64
 		known := false
-		settled := time.Now().Add(configurationSettles)
 		for {
 			have, known = a.version(n)
 			if want = a.s.publisher.version(a.g.ID); have == want || !known || time.Now().After(settled) || !sleepFor(ctx, 200*time.Millisecond) {

@@ -37,6 +37,7 @@ func analyzerRig(t *testing.T, dial func(context.Context) (net.Conn, error)) *ri
 			}
 		}
 	})
+	r.s.WaitForConfiguration(0) // nothing here takes any time
 	r.connect()
 	r.finish(do[adminservice.Operation](r, "POST", "Gateways", r.newGateway()))
 	return r

@@ -184,6 +184,7 @@ func TestConsoleAnalyzes(t *testing.T) {
 		}
 	})
 	r.s.WaitForRecords(50 * time.Millisecond) // nobody answers
+	r.s.WaitForConfiguration(0)
 	v := r.console(r.c.Token)
 	v.see("analyzer", "no gateway to analyze")
 	g := r.selfHosted()
@@ -204,6 +205,7 @@ func TestConsoleAnalyzes(t *testing.T) {
 		t.Errorf("every fifteen minutes:\n%s", page)
 	}
 	v.until(events, "analysis-schedule", "every 15 minutes")
+	r.firstHost(g.ID, "granitefalls")
 	r.wait(time.Hour)
 	r.look("analyses")
 	v.until(events, "analysis", "by the schedule")

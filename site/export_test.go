@@ -27,6 +27,10 @@ func (s *Server) WaitForOnline(d time.Duration) { s.onlineWait = d }
 // request.
 func (s *Server) WaitForRecords(d time.Duration) { s.explainWait = d }
 
+// WaitForConfiguration sets how long an analysis waits for instances to have the
+// configuration of the site.
+func (s *Server) WaitForConfiguration(d time.Duration) { s.settles = d }
+
 // StartOperation does what the cloud service manager does with an operation that
 // it found to be open.
 func (s *Server) StartOperation(ctx context.Context, id string) {

@@ -133,7 +133,7 @@ type Server struct {
 	duties    []*duty
 
 	// Tests change these before the first request.
-	onlineWait, explainWait time.Duration
+	onlineWait, explainWait, settles time.Duration
 
 	discovering sync.Mutex // one discovery at a time
 
@@ -169,7 +169,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)),
 		live: newLive(cfg.Now()), kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}, delay: map[string]time.Duration{}},
-		questions: newQuestions(cfg.Now()), onlineWait: onlineWait, explainWait: explainWait, analyses: newAnalyses(), outside: newKeptOutside(),
+		questions: newQuestions(cfg.Now()), onlineWait: onlineWait, explainWait: explainWait, settles: configurationSettles, analyses: newAnalyses(), outside: newKeptOutside(),
 	}
 	s.live.faded = s.shown.tell
 	s.jwks = pki.NewJWKSCache(pki.JWKSConfig{HTTP: cfg.HTTP, Log: s.log})
