@@ -76,7 +76,7 @@ func TestConsoleClients(t *testing.T) {
 	v.see("clients/notify?task=discovery", "<strong>61 clients will be asked to send their discovery data.</strong>", "not approved are left out", "all clients of the site", `<div class="figure">61</div>`, `name="sure" value="yes"`)
 	v.see("clients/notify?task=test&search=QC-", "<strong>1 client will be asked to answer")
 	form := url.Values{"task": {"discovery"}, "search": {"pc-00"}, "auth": {"pki"}}
-	page = v.tells("clients/notify", form, http.StatusOK, "<strong>9 clients will be asked to", "name, DNS name or ID has", `name="search" value="pc-00"`, `name="auth" value="pki"`, `href="/console/clients?auth=pki&amp;search=pc-00">Cancel`)
+	page = v.tells("clients/notify", form, http.StatusBadRequest, "nothing was sent", "<strong>9 clients will be asked to", "name, DNS name or ID has", `name="search" value="pc-00"`, `name="auth" value="pki"`, `href="/console/clients?auth=pki&amp;search=pc-00">Cancel`)
 	lacks(t, page, "listen now", "left out")
 	v.see("client-operations", "Nobody sent clients a task")
 	v.see("clients/notify?task=test&search=nobody", "Nobody can be sent this task: no client matches")

@@ -33,8 +33,14 @@ func TestSystemThatHungUp(t *testing.T) {
 		waited := make(chan error, 1)
 		changes := site.Changes(r.s, ctx)
 		go func() {
-			_, _, err := cp.client().Documents(ctx, tag, adminservice.MaxDocumentsWait)
-			waited <- err
+			for {
+				_, next, err := cp.client().Documents(ctx, tag, adminservice.MaxDocumentsWait)
+				if err != nil {
+					waited <- err
+					return
+				}
+				tag = next // something was published meanwhile
+			}
 		}()
 		for !site.Waits(r.s, cp.id) {
 			<-changes

@@ -106,13 +106,7 @@ func countClients(v *Visit, q url.Values) (int, error) {
 // person said so on the page that asks.
 func notifyChosen(v *Visit) (string, string, error) {
 	if v.Form("sure") == "" {
-		q := url.Values{"task": {v.Form("task")}}
-		for _, name := range choiceFields {
-			if s := v.Form(name); s != "" {
-				q.Set(name, s)
-			}
-		}
-		return "clients/notify?" + q.Encode(), "", nil
+		return "", "", invalid("nothing was sent: look at who gets the task, and send it from this page")
 	}
 	in := adminservice.NotifyClients{Task: v.Form("task"), Where: &adminservice.ClientChoice{
 		Search: v.Form("search"), Auth: opencmg.AuthMode(v.Form("auth")), Approval: v.Form("approval"), Group: v.Form("group"),
