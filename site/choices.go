@@ -64,9 +64,9 @@ func answerChoices[T any](s *Server, w http.ResponseWriter, r *http.Request, wha
 	if r.PathValue("subscription") != "" && !opencmg.IsGUID(subscription) {
 		return opencmg.Errorf(opencmg.Invalid, "subscription %q: must be a GUID", r.PathValue("subscription")).About("subscription")
 	}
-	wait := choicesTimeout
+	wait := choicesWait
 	if r.URL.Query().Has("wait") {
-		n, err := queryNumber(r, "wait", int(choicesTimeout/time.Second))
+		n, err := queryNumber(r, "wait", int(choicesWait/time.Second))
 		if err != nil {
 			return err
 		}
@@ -97,8 +97,8 @@ func answerChoices[T any](s *Server, w http.ResponseWriter, r *http.Request, wha
 
 const (
 	// choicesTimeout bounds how long the cloud is asked for one list: somebody
-	// sits before a form.
-	choicesTimeout = 8 * time.Second
+	// sits before a form. Who waits as long as choicesWait learns of that.
+	choicesTimeout, choicesWait = 8 * time.Second, 10 * time.Second
 	// choicesKept is how long a list is answered again, and refusalKept how long
 	// a failure is: until somebody gave the missing role, and not at every key
 	// that is pressed.

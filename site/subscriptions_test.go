@@ -23,7 +23,7 @@ const secondID = "9a41c7d2-0b63-4f18-8e2d-57c3a1f0b6e5"
 func twoSubscriptions(r *rig) {
 	r.lab = func(c *labcloud.Config) {
 		c.PageSize = 1
-		c.Subscriptions = append(c.Subscriptions, labcloud.Subscription{ID: secondID, Tenant: tenantID, Name: "Contoso production"})
+		c.Subscriptions = append(c.Subscriptions, labcloud.Subscription{ID: secondID, Tenant: tenantID, Name: "Contoso <production>"})
 	}
 }
 
@@ -43,7 +43,7 @@ func TestSubscriptions(t *testing.T) {
 	r.makeGroups(app, map[string]string{"rg-one": "westeurope", "rg-two": "eastus"})
 	path := "Applications/" + app.ID + "/subscriptions"
 	subs := do[adminservice.Page[adminservice.Subscription]](r, "GET", path, nil).Value
-	if d := cmp.Diff([]adminservice.Subscription{{ID: secondID, Name: "Contoso production", State: "Enabled"}, {ID: subscriptionID, Name: "Lab", State: "Enabled"}}, subs); d != "" {
+	if d := cmp.Diff([]adminservice.Subscription{{ID: secondID, Name: "Contoso <production>", State: "Enabled"}, {ID: subscriptionID, Name: "Lab", State: "Enabled"}}, subs); d != "" {
 		t.Error(d)
 	}
 	page := do[adminservice.Page[adminservice.Subscription]](r, "GET", path+"?$top=1&$count=true", nil)
@@ -88,7 +88,7 @@ func TestSubscriptions(t *testing.T) {
 	}
 
 	// What the cloud refuses is said, and does not stay when it is cured.
-	r.wait(time.Hour)
+	r.wait(2 * time.Minute)
 	must(r.cloud.SetFault(labFault{Kind: "forbidden", Path: "/locations$"}))(t)
 	refused(path+"/"+subscriptionID+"/regions", opencmg.Conflict, "does not list the regions: AuthorizationFailed")
 	must("", r.cloud.ClearFault(""))(t)
