@@ -54,7 +54,7 @@ func TestConsoleOffersSubscriptions(t *testing.T) {
 	}
 	form.Set("thorough", "yes")
 	fill, digest, more := v.offered(path, form, "")
-	want("no subscription yet", fill, map[string][]string{"subscription-options": {`value="` + subscriptionID + `">Lab<`, `value="` + secondID + `">Contoso <production><`}, "subscription-note": {"2 to choose from"}})
+	want("no subscription yet", fill, map[string][]string{"subscription-options": {`value="` + subscriptionID + `">Lab<`, `value="` + secondID + `">Contoso <production><`}, "subscription-note": {"2 subscriptions to choose from"}})
 	if more || fill["region-options"] != "" || fill["region-note"] != "" {
 		t.Errorf("regions of no subscription: %v, more %v", fill, more)
 	}
@@ -66,7 +66,7 @@ func TestConsoleOffersSubscriptions(t *testing.T) {
 	}
 	form.Set("subscriptionId", subscriptionID)
 	fill, _, _ = v.offered(path, form, digest)
-	want("a subscription", fill, map[string][]string{"subscription-note": {"Lab"}, "region-options": {`value="West Europe"`, `value="East US"`}, "region-note": {"7 to choose from"}})
+	want("a subscription", fill, map[string][]string{"subscription-note": {"Lab"}, "region-options": {`value="West Europe"`, `value="East US"`}, "region-note": {"7 regions to choose from"}})
 	if fill["group-options"] != "" {
 		t.Errorf("a new group is chosen from old ones: %q", fill["group-options"])
 	}
@@ -85,6 +85,10 @@ func TestConsoleOffersSubscriptions(t *testing.T) {
 	}
 	// What is known is in the page, for those without script.
 	v.see("gateways/new", `value="`+secondID+`">Contoso &lt;production&gt;<`)
+
+	form.Set("subscriptionId", tenantID)
+	fill, _, _ = v.offered(path, form, "")
+	want("a foreign subscription", fill, map[string][]string{"subscription-note": {"none of those that the application sees (2)"}, "region-note": {"SubscriptionNotFound"}})
 
 	// The page of the application offers them, too.
 	v.see("applications/"+app.ID, `data-check="/console/applications/`+app.ID+`/register-providers/check"`)

@@ -65,11 +65,14 @@ func choose(v *Visit, want wantedChoices, how string) *azureChoices {
 	for i, s := range c.Subscriptions {
 		if strings.EqualFold(s.ID, want.subscription) {
 			c.Subscription = &c.Subscriptions[i]
-			c.SubscriptionNote = s.Name
+			c.SubscriptionNote = "Subscription " + s.Name
 			if s.State != "Enabled" {
 				c.SubscriptionNote += " is " + s.State
 			}
 		}
+	}
+	if n := len(c.Subscriptions); known && c.Subscription == nil && n > 0 && n < adminservice.MaxPage {
+		c.SubscriptionNote = fmt.Sprintf("This is none of those that the application sees (%s): give it a role in the subscription, or choose another.", showNumber(n))
 	}
 	if known && want.places {
 		c.RegionNote = choicesFrom(v, c, of+"/regions"+how, &c.Regions, "regions", "The subscription offers no region for scale sets.")
@@ -90,7 +93,7 @@ func (c *azureChoices) groupsOf(region string) {
 		return
 	}
 	c.Groups = slices.DeleteFunc(c.Groups, func(g adminservice.ResourceGroup) bool { return g.Region != name })
-	c.GroupNote = fmt.Sprintf("%d in %s to choose from.", len(c.Groups), region)
+	c.GroupNote = fmt.Sprintf("%s in %s to choose from: open the list of the field.", showNumber(len(c.Groups)), region)
 	if len(c.Groups) == 0 {
 		c.GroupNote = "The application may read no resource group in " + region + ": choose another region, or create a new group."
 	}
@@ -109,11 +112,11 @@ func choicesFrom[T any](v *Visit, c *azureChoices, path string, to *[]T, what, n
 	case n == 0:
 		return none
 	case n >= adminservice.MaxPage:
-		return fmt.Sprintf("The first %s to choose from; others can be typed.", showNumber(n))
+		return fmt.Sprintf("The first %s %s to choose from: open the list of the field, or type part of a name. Others can be typed.", showNumber(n), what)
 	case n == 1:
-		return "1 to choose from."
+		return "There is one to choose: open the list of the field."
 	default:
-		return fmt.Sprintf("%s to choose from.", showNumber(n))
+		return fmt.Sprintf("%s %s to choose from: open the list of the field, or type part of a name.", showNumber(n), what)
 	}
 }
 
