@@ -1,11 +1,13 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armresources/v3"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armsubscriptions/v2"
 	"github.com/opencmg/opencmg"
@@ -24,6 +26,32 @@ type Region struct {
 	DisplayName string // such as West Europe
 }
 
+// A ResourceGroup is one that the identity may read.
+type ResourceGroup struct {
+	Name   string
+	Region string // such as westeurope
+}
+
+// MaxListed bounds each list of subscriptions, regions and resource groups;
+// what Azure has beyond is left out. A subscription holds at most 980 groups.
+const MaxListed = 2000
+
+// maxPages bounds the pages that are asked for, some of which may be empty.
+const maxPages = 200
+
+// collect reads the pages of a list up to the bounds.
+func collect[P, T any](ctx context.Context, pager *runtime.Pager[P], entries func(P) []T) ([]T, error) {
+	var all []T
+	for n := 0; n < maxPages && len(all) < MaxListed && pager.More(); n++ {
+		page, err := pager.NextPage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, entries(page)...)
+	}
+	return all[:min(len(all), MaxListed)], nil
+}
+
 // A Provider is a resource provider with its state in the subscription.
 type Provider struct {
 	Namespace string
@@ -37,23 +65,23 @@ type Provider struct {
 // M6, and the one for its machines' identity).
 var ProviderNames = []string{"Microsoft.KeyVault", "Microsoft.Storage", "Microsoft.Network", "Microsoft.Compute", "Microsoft.ManagedIdentity"}
 
-// Subscriptions lists what the identity sees, by name.
+// Subscriptions lists what the identity sees, by name, at most [MaxListed].
 func (c *Client) Subscriptions(ctx context.Context) ([]Subscription, error) {
 	client, err := armsubscriptions.NewClient(c.cred, c.armOptions(versionSubscriptions))
 	if err != nil {
 		return nil, err
 	}
-	subs := []Subscription{}
-	for pager := client.NewListPager(nil); pager.More(); {
-		page, err := pager.NextPage(ctx)
-		if err != nil {
-			return nil, c.fail(ctx, "list the subscriptions", err)
-		}
-		for _, s := range page.Value {
-			subs = append(subs, Subscription{ID: deref(s.SubscriptionID), Name: deref(s.DisplayName), State: string(deref(s.State)), TenantID: deref(s.TenantID)})
-		}
+	listed, err := collect(ctx, client.NewListPager(nil), func(p armsubscriptions.ClientListResponse) []*armsubscriptions.Subscription { return p.Value })
+	if err != nil {
+		return nil, c.fail(ctx, "list the subscriptions", err)
 	}
-	slices.SortFunc(subs, func(a, b Subscription) int { return strings.Compare(a.Name, b.Name) })
+	subs := []Subscription{}
+	for _, s := range listed {
+		subs = append(subs, Subscription{ID: deref(s.SubscriptionID), Name: deref(s.DisplayName), State: string(deref(s.State)), TenantID: deref(s.TenantID)})
+	}
+	slices.SortFunc(subs, func(a, b Subscription) int {
+		return cmp.Or(strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)), strings.Compare(a.ID, b.ID))
+	})
 	return subs, nil
 }
 
@@ -77,21 +105,42 @@ func (c *Client) regions(ctx context.Context, subscription string) ([]Region, er
 	if err != nil {
 		return nil, err
 	}
+	listed, err := collect(ctx, client.NewListLocationsPager(subscription, nil), func(p armsubscriptions.ClientListLocationsResponse) []*armsubscriptions.Location { return p.Value })
+	if err != nil {
+		return nil, err
+	}
 	regions := []Region{}
-	for pager := client.NewListLocationsPager(subscription, nil); pager.More(); {
-		page, err := pager.NextPage(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range page.Value {
-			physical := l.Metadata == nil || deref(l.Metadata.RegionType) == armsubscriptions.RegionTypePhysical
-			if name := deref(l.Name); physical && (offered[opencmg.RegionName(name)] || offered[opencmg.RegionName(deref(l.DisplayName))]) {
-				regions = append(regions, Region{Name: name, DisplayName: deref(l.DisplayName)})
-			}
+	for _, l := range listed {
+		physical := l.Metadata == nil || deref(l.Metadata.RegionType) == armsubscriptions.RegionTypePhysical
+		if name := deref(l.Name); physical && (offered[opencmg.RegionName(name)] || offered[opencmg.RegionName(deref(l.DisplayName))]) {
+			regions = append(regions, Region{Name: name, DisplayName: deref(l.DisplayName)})
 		}
 	}
 	slices.SortFunc(regions, func(a, b Region) int { return strings.Compare(a.DisplayName, b.DisplayName) })
 	return regions, nil
+}
+
+// ResourceGroups lists the groups of the subscription that the identity may
+// read, by name, at most [MaxListed]. Those that are being deleted are left out.
+func (c *Client) ResourceGroups(ctx context.Context) ([]ResourceGroup, error) {
+	client, err := typed(c, "", versionResources, armresources.NewResourceGroupsClient)
+	if err != nil {
+		return nil, err
+	}
+	listed, err := collect(ctx, client.NewListPager(nil), func(p armresources.ResourceGroupsClientListResponse) []*armresources.ResourceGroup { return p.Value })
+	if err != nil {
+		return nil, c.fail(ctx, "list the resource groups", err)
+	}
+	groups := []ResourceGroup{}
+	for _, g := range listed {
+		if deref(deref(g.Properties).ProvisioningState) != "Deleting" {
+			groups = append(groups, ResourceGroup{Name: deref(g.Name), Region: opencmg.RegionName(deref(g.Location))})
+		}
+	}
+	slices.SortFunc(groups, func(a, b ResourceGroup) int {
+		return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name))
+	})
+	return groups, nil
 }
 
 // Providers returns the state of the resource providers that a gateway needs.

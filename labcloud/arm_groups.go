@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -38,7 +39,36 @@ func (s *Server) listSubscriptions(c *armCall) (*reply, *armError) {
 			out = append(out, s.showSubscription(sub))
 		}
 	}
-	return ok(map[string]any{"value": out, "count": map[string]any{"type": "Total", "value": len(out)}}), nil
+	return s.armPage(c, out, map[string]any{"count": map[string]any{"type": "Total", "value": len(out)}})
+}
+
+// armPage answers a page of a list, with the address of the next one and what
+// else an answer of its kind has.
+func (s *Server) armPage(c *armCall, all []any, more map[string]any) (*reply, *armError) {
+	if c.method != http.MethodGet {
+		return nil, methodNotAllowed(c)
+	}
+	most := s.cfg.PageSize
+	if most <= 0 {
+		most = 1000
+	}
+	from := 0
+	if token := c.query.Get("$skiptoken"); token != "" {
+		n, err := strconv.Atoi(token)
+		if err != nil || n < 0 || n > len(all) {
+			return nil, armErrorf(http.StatusBadRequest, "InvalidSkipToken", "The provided skip token '%s' is invalid.", token)
+		}
+		from = n
+	}
+	end := min(from+most, len(all))
+	out := map[string]any{"value": append([]any{}, all[from:end]...)}
+	maps.Copy(out, more)
+	if end < len(all) {
+		q := maps.Clone(c.query)
+		q.Set("$skiptoken", strconv.Itoa(end))
+		out["nextLink"] = c.base + c.r.URL.Path + "?" + q.Encode()
+	}
+	return ok(out), nil
 }
 
 func (s *Server) getSubscription(c *armCall) (*reply, *armError) {
@@ -176,14 +206,15 @@ func (s *Server) showGroup(g *group) map[string]any {
 	return out
 }
 
+// listGroups lists the groups in which the caller has a role, be it only there.
 func (s *Server) listGroups(c *armCall) (*reply, *armError) {
 	out := []any{}
 	for _, id := range sortedKeys(s.st.Groups) {
-		if g := s.st.Groups[id]; g.Subscription == c.sub.ID {
+		if g := s.st.Groups[id]; g.Subscription == c.sub.ID && len(s.rolesAt(c.caller, c.sub, id)) > 0 {
 			out = append(out, s.showGroup(g))
 		}
 	}
-	return ok(map[string]any{"value": out}), nil
+	return s.armPage(c, out, nil)
 }
 
 func (s *Server) groupCall(c *armCall) (*reply, *armError) {

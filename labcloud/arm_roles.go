@@ -58,13 +58,14 @@ func (s *Server) hasAnyRole(who *caller, sub *Subscription) bool {
 // may reports whether the caller's roles allow the request. Operations are
 // open to who has their address, because the role may go with the group that
 // is deleted; a subscription and one's own permissions may be read with any
-// role in it.
+// role in it, and so may the list of its groups, which holds those that one may
+// read.
 func (s *Server) may(c *armCall) bool {
 	path := strings.Join(c.low, "/")
 	switch {
 	case strings.HasPrefix(path, "operationresults/"), strings.Contains(path, "/operations/"), strings.Contains(path, "/operationresults/"):
 		return c.method == http.MethodGet
-	case path == "", strings.HasSuffix(path, "microsoft.authorization/permissions"):
+	case path == "", path == "resourcegroups" && c.method == http.MethodGet, strings.HasSuffix(path, "microsoft.authorization/permissions"):
 		return s.hasAnyRole(c.caller, c.sub)
 	}
 	read := c.method == http.MethodGet || c.method == http.MethodHead

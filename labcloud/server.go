@@ -66,6 +66,9 @@ type Config struct {
 	// MinPolls is the poll with which a long operation ends at the earliest; 2
 	// if less.
 	MinPolls int
+	// PageSize is how many subscriptions or resource groups one answer holds; 0
+	// means 1000.
+	PageSize int
 	// StateDir keeps state, blobs and the machines' directories across
 	// restarts. Empty means a temporary directory that goes with the server.
 	StateDir string

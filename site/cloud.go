@@ -32,6 +32,11 @@ type Cloud interface {
 	SignIn(ctx context.Context) error
 	Check(ctx context.Context, d *opencmg.Deployment) ([]opencmg.Check, error)
 	RegisterProviders(ctx context.Context, p opencmg.Progress) error
+	// Subscriptions, Regions and ResourceGroups list what may be chosen, at most
+	// [azure.MaxListed] of each; the latter two are of the sign-in's subscription.
+	Subscriptions(ctx context.Context) ([]azure.Subscription, error)
+	Regions(ctx context.Context) ([]azure.Region, error)
+	ResourceGroups(ctx context.Context) ([]azure.ResourceGroup, error)
 
 	EnsureGroup(ctx context.Context, d *opencmg.Deployment) (created bool, err error)
 	Deploy(ctx context.Context, d *opencmg.Deployment, p opencmg.Progress) ([]opencmg.DeployedResource, error)

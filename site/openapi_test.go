@@ -56,6 +56,7 @@ var (
 		adminservice.LogFile{},
 		adminservice.ChecklistItem{}, opencmg.ProbeTarget{}, adminservice.FirewallRule{}, adminservice.Feature{},
 		adminservice.Analysis{},
+		adminservice.Subscription{}, adminservice.Region{}, adminservice.ResourceGroup{},
 		adminservice.RegisteredClient{}, adminservice.ClientOperation{}, adminservice.ClientNotification{}, adminservice.SiteToken{},
 	}
 	otherTypes = []any{

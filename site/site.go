@@ -128,6 +128,7 @@ type Server struct {
 	questions *questions
 	analyses  *analyses
 	outside   *keptOutside
+	choices   *choices
 	manager   *manager
 	publisher *publisher
 	duties    []*duty
@@ -169,7 +170,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, db: cfg.DB, log: cfg.Log.With("site", string(cfg.Site)),
 		live: newLive(cfg.Now()), kept: &keptLogs{dir: cfg.Logs.Kept, last: map[string]time.Time{}, delay: map[string]time.Duration{}},
-		questions: newQuestions(cfg.Now()), onlineWait: onlineWait, explainWait: explainWait, settles: configurationSettles, analyses: newAnalyses(), outside: newKeptOutside(),
+		questions: newQuestions(cfg.Now()), onlineWait: onlineWait, explainWait: explainWait, settles: configurationSettles, analyses: newAnalyses(), outside: newKeptOutside(), choices: newChoices(cfg.Now),
 	}
 	s.live.faded = s.shown.tell
 	s.jwks = pki.NewJWKSCache(pki.JWKSConfig{HTTP: cfg.HTTP, Log: s.log})
@@ -232,6 +233,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	g.Go(func() error { return s.manager.run(ctx) })
 	g.Go(func() error { return s.runAnalyses(ctx) })
 	g.Go(func() error { return s.runOutside(ctx) })
+	for range maxChoicesAsked {
+		g.Go(func() error { return s.choices.run(ctx) })
+	}
 	g.Go(func() error { return s.watch(ctx) })
 	g.Go(func() error { return s.followChanges(ctx) })
 	g.Go(func() error {

@@ -51,6 +51,8 @@ func commandGroups() []commandGroup {
 			{words: "firewall-sheet", args: "[--gateway NAME] [--output table|csv|markdown|json]", summary: "print the hosts, ports and directions of this deployment", run: admin(admincli.FirewallSheet)},
 			{words: "feature", args: "[ID on|off]", summary: "list the optional features of the site, or switch one", run: admin(admincli.Feature)},
 			{words: "providers register", args: "--subscription ID", summary: "register the resource providers that a gateway needs", run: admin(admincli.RegisterProviders)},
+			{words: "subscription list", args: "[flags]", summary: "list the subscriptions that the server application sees", run: admin(admincli.SubscriptionList)},
+			{words: "subscription show", args: "ID", summary: "list the regions of a subscription in which a gateway can be, and its resource groups", run: admin(admincli.SubscriptionShow)},
 			{words: "join-token new", args: "--kind KIND", summary: "make a token by which hosts join the site", run: admin(admincli.JoinTokenNew)},
 			{words: "join-token list", args: "[flags]", summary: "list the join tokens, with their use", run: admin(admincli.JoinTokenList)},
 			{words: "join-token delete", args: "ID", summary: "revoke a join token", run: admin(admincli.JoinTokenDelete)},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,18 @@ func TestConsoleSetUp(t *testing.T) {
 	p := openConsole(t, info, administratorToken(t, info))
 	secret := func(file string) string { return strings.TrimSpace(readTestFile(t, file)) }
 	next := func() { p.Click("[data-next]") }
+	lookAt := func(name string) {
+		if *screenshots == "" {
+			return
+		}
+		for _, width := range []int{360, 1280} {
+			for _, dark := range []bool{false, true} {
+				p.Screenshot(filepath.Join(*screenshots, fmt.Sprintf("%s-%d-%s.png", name, width, map[bool]string{false: "light", true: "dark"}[dark])), width, 0, dark)
+			}
+		}
+		p.SetDark(false)
+		p.SetSize(1280, 800)
+	}
 	p.WaitText("#checklist", "open")
 
 	// Part 2: both applications and the Azure service, in one wizard.
@@ -38,14 +51,25 @@ func TestConsoleSetUp(t *testing.T) {
 	// Parts 1, 3 and 4: certificate, CAs of clients, gateway. Everything is checked
 	// while it is typed.
 	p.Go(info.Console.URL + "gateways/new")
+	// The subscription comes from the list that the application's rights give, and
+	// with it the regions.
+	offered := func(list, value string) {
+		t.Helper()
+		p.Until(value+" is in "+list, `(list, value) => Array.from(document.querySelectorAll(list + ' option')).some((o) => o.value === value)`, list, value)
+	}
+	offered("#subscription-options", s.SubscriptionID)
 	p.Fill("#subscriptionId", s.SubscriptionID)
+	p.WaitText("#subscription-note", "Lab")
+	lookAt("gateway-wizard-subscription")
 	next()
 	p.Upload("#pfx", s.ServiceCert)
 	p.Fill("#password", "wrong")
 	p.WaitText(`[data-found="pfx"]`, "password")
 	p.Fill("#password", secret(s.PasswordFile))
 	p.WaitText(`[data-found="pfx"]`, s.ServiceName)
+	offered("#region-options", "West Europe")
 	p.Fill("#region", s.Region)
+	lookAt("gateway-wizard-region")
 	p.Choose("#size", "Lab")
 	p.Upload("#caFiles", s.RootCA, s.IntermediateCA)
 	next()

@@ -331,15 +331,19 @@ func TestFirewallSheetOutput(t *testing.T) {
 	}
 }
 
-// TestPrerequisites switches the optional feature and registers providers.
+// TestPrerequisites switches the optional feature, registers providers, and lists
+// subscriptions.
 func TestPrerequisites(t *testing.T) {
 	const subscription = "9a41c7d2-0b63-4f18-8e2d-57c3a1f0b6e4"
 	on := adminservice.Feature{ID: adminservice.FeatureGateway, Name: "Cloud Management Gateway", On: true}
 	f := newFakeSite(t, map[string]any{
 		"GET Features": page(on), "PATCH Features/" + on.ID: on,
-		"GET Applications":                      page(adminservice.Application{ID: "A", Kind: adminservice.ServerApplication}, adminservice.Application{ID: "B", Kind: adminservice.ClientApplication}),
-		"POST Applications/A/registerProviders": adminservice.Operation{ID: "1"},
-		"GET Operations/1":                      adminservice.Operation{ID: "1", State: adminservice.OperationCompleted, Log: []adminservice.OperationLog{{Text: "Microsoft.KeyVault is registered"}}},
+		"GET Applications":                                                     page(adminservice.Application{ID: "A", Kind: adminservice.ServerApplication}, adminservice.Application{ID: "B", Kind: adminservice.ClientApplication}),
+		"POST Applications/A/registerProviders":                                adminservice.Operation{ID: "1"},
+		"GET Applications/A/subscriptions":                                     page(adminservice.Subscription{ID: subscription, Name: "Lab", State: "Enabled"}),
+		"GET Applications/A/subscriptions/" + subscription + "/regions":        page(adminservice.Region{Name: "westeurope", DisplayName: "West Europe"}),
+		"GET Applications/A/subscriptions/" + subscription + "/resourceGroups": page(adminservice.ResourceGroup{Name: "rg", Region: "westeurope"}),
+		"GET Operations/1":                                                     adminservice.Operation{ID: "1", State: adminservice.OperationCompleted, Log: []adminservice.OperationLog{{Text: "Microsoft.KeyVault is registered"}}},
 	})
 	if out, _, err := f.run(admincli.Feature, "--output", "table"); err != nil || !strings.Contains(out, "Cloud Management Gateway  on") {
 		t.Error(err, out)
@@ -356,7 +360,21 @@ func TestPrerequisites(t *testing.T) {
 	for _, c := range []struct {
 		run  command
 		args []string
-	}{{admincli.Feature, []string{"x"}}, {admincli.Feature, []string{"x", "maybe"}}, {admincli.RegisterProviders, nil}} {
+		want string
+	}{
+		{admincli.SubscriptionList, []string{"--output", "table"}, subscription + "  Lab   Enabled"},
+		{admincli.SubscriptionList, []string{"--output", "json"}, `{"id":"` + subscription + `","name":"Lab","state":"Enabled"}` + "\n"},
+		{admincli.SubscriptionShow, []string{subscription, "--output", "table"}, "westeurope  West Europe\n\nRESOURCE GROUP  REGION\nrg"},
+		{admincli.SubscriptionShow, []string{subscription, "--output", "json"}, `{"regions":[{"name":"westeurope","displayName":"West Europe"}],"resourceGroups":[{"name":"rg","region":"westeurope"}]}` + "\n"},
+	} {
+		if out, _, err := f.run(c.run, c.args...); err != nil || !strings.Contains(out, c.want) {
+			t.Errorf("%v: %v\n%s", c.args, err, out)
+		}
+	}
+	for _, c := range []struct {
+		run  command
+		args []string
+	}{{admincli.SubscriptionShow, nil}, {admincli.SubscriptionShow, []string{"Lab"}}, {admincli.Feature, []string{"x"}}, {admincli.Feature, []string{"x", "maybe"}}, {admincli.RegisterProviders, nil}} {
 		if _, _, err := f.run(c.run, c.args...); err == nil {
 			t.Errorf("%v: no error", c.args)
 		} else if _, ok := errors.AsType[*admincli.UsageError](err); !ok {

@@ -57,7 +57,7 @@ func RegisterProviders(ctx context.Context, e *Env, args []string) error {
 	var c connection
 	fs := e.newFlags("providers register --subscription ID [flags]", "Register the resource providers that a gateway needs in a subscription.")
 	subscription := fs.String("subscription", "", "`ID` of the subscription")
-	app := fs.String("server-app", "", "`ID` of the server application to do it as; default is the only one")
+	app := fs.String("server-app", "", serverAppUsage)
 	c.register(fs)
 	if _, err := parse(fs, args, 0, 0); err != nil {
 		return err
@@ -69,27 +69,38 @@ func RegisterProviders(ctx context.Context, e *Env, args []string) error {
 	if err != nil {
 		return err
 	}
-	apps, err := adminservice.List[adminservice.Application](ctx, client, "Applications", nil)
+	server, err := serverApp(ctx, client, "providers register", *app)
 	if err != nil {
 		return err
 	}
+	var op adminservice.Operation
+	if err := client.Do(ctx, "POST", "Applications/"+server.ID+"/registerProviders", adminservice.RegisterProviders{SubscriptionID: *subscription}, &op); err != nil {
+		return err
+	}
+	_, err = client.Wait(ctx, op.ID, func(_ adminservice.Operation, l adminservice.OperationLog) { fmt.Fprintln(e.Stderr, l.Text) })
+	return err
+}
+
+const serverAppUsage = "`ID` of the server application to do it as; default is the only one"
+
+// serverApp finds the server application of an ID, its own or that in Entra; an
+// empty one means the only one. command is who asks.
+func serverApp(ctx context.Context, client *adminservice.Client, command, id string) (*adminservice.Application, error) {
+	apps, err := adminservice.List[adminservice.Application](ctx, client, "Applications", nil)
+	if err != nil {
+		return nil, err
+	}
 	var servers []adminservice.Application
 	for _, a := range apps {
-		if a.Kind == adminservice.ServerApplication && (*app == "" || a.ID == *app || strings.EqualFold(a.ClientID, *app)) {
+		if a.Kind == adminservice.ServerApplication && (id == "" || a.ID == id || strings.EqualFold(a.ClientID, id)) {
 			servers = append(servers, a)
 		}
 	}
 	switch len(servers) {
 	case 0:
-		return opencmg.Errorf(opencmg.NotFound, "the site has no such server application: import or create one first")
+		return nil, opencmg.Errorf(opencmg.NotFound, "the site has no such server application: import or create one first")
 	case 1:
-	default:
-		return usagef("providers register: the site has %d server applications: choose one with --server-app", len(servers))
+		return &servers[0], nil
 	}
-	var op adminservice.Operation
-	if err := client.Do(ctx, "POST", "Applications/"+servers[0].ID+"/registerProviders", adminservice.RegisterProviders{SubscriptionID: *subscription}, &op); err != nil {
-		return err
-	}
-	_, err = client.Wait(ctx, op.ID, func(_ adminservice.Operation, l adminservice.OperationLog) { fmt.Fprintln(e.Stderr, l.Text) })
-	return err
+	return nil, usagef("%s: the site has %d server applications: choose one with --server-app", command, len(servers))
 }

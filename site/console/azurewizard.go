@@ -184,14 +184,14 @@ func (c *Console) checkAzureService(w http.ResponseWriter, v *Visit) error {
 	p, err := azurePlanOf(v)
 	if err != nil {
 		f.refused(err, azureBoxes)
-		return c.answerChecks(w, v, f, "", nil, false)
+		return c.answerChecks(w, v, checkAnswer{found: f})
 	}
 	world, err := loadAzure(v)
 	if err != nil {
 		return err
 	}
 	p.check(f, world)
-	return c.answerChecks(w, v, f, "azure-summary", p.summary(), false)
+	return c.answerChecks(w, v, checkAnswer{found: f, summary: "azure-summary", data: p.summary()})
 }
 
 func (p *azurePlan) check(f found, world *azureWorld) {

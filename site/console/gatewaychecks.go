@@ -64,25 +64,44 @@ func (f found) refused(err error, boxes fieldNames) {
 	f.say(boxes.of(fieldOf(err)), p.Text, "")
 }
 
-// answerChecks writes what was found as pieces of the page. more asks to be
-// asked again when nothing was typed for a while.
-func (c *Console) answerChecks(w http.ResponseWriter, v *Visit, f found, summary string, data any, more bool) error {
+// A checkAnswer is what a form is told while one types.
+type checkAnswer struct {
+	found   found
+	summary string // template of the summary, empty for none
+	data    any    // of the summary
+	choices *azureChoices
+	more    bool // asks to be asked again when nothing was typed for a while
+}
+
+// answerChecks writes what was found as pieces of the page.
+func (c *Console) answerChecks(w http.ResponseWriter, v *Visit, a checkAnswer) error {
 	out := struct {
 		Fields  map[string]string `json:"fields"`
 		Summary string            `json:"summary"`
+		Fill    map[string]string `json:"fill,omitempty"`
+		Filled  string            `json:"filled,omitempty"`
 		More    bool              `json:"more,omitempty"`
-	}{Fields: map[string]string{}, More: more}
-	for field, checks := range f {
+	}{Fields: map[string]string{}, More: a.more}
+	if a.choices != nil {
+		var err error
+		if out.Fill, out.Filled, err = c.fill(v, a.choices); err != nil {
+			return err
+		}
+		if out.Filled == v.Form("filled") {
+			out.Fill = nil
+		}
+	}
+	for field, checks := range a.found {
 		var b bytes.Buffer
 		if err := c.templates.all.ExecuteTemplate(&b, "checks", checks); err != nil {
 			return err
 		}
 		out.Fields[field] = b.String()
 	}
-	if summary != "" {
+	if a.summary != "" {
 		var blocks []block
 		p := &Page{Visit: v, Console: c.cfg, c: c, blocks: &blocks}
-		html, err := p.part(summary, data)
+		html, err := p.part(a.summary, a.data)
 		if err != nil {
 			return err
 		}
@@ -109,21 +128,26 @@ const summaryStep = "Summary"
 // for a second.
 func (c *Console) checkGateway(w http.ResponseWriter, v *Visit) error {
 	f := found{}
+	how := atOnce
+	if v.Form("thorough") != "" {
+		how = inAWhile
+	}
+	choices := choose(v, gatewayChoices(v), how)
 	in, err := plannedGateway(v)
 	if err != nil {
 		f.refused(err, gatewayBoxes)
-		return c.answerChecks(w, v, f, "", nil, false)
+		return c.answerChecks(w, v, checkAnswer{found: f, choices: choices, more: choices.Pending && how == atOnce})
 	}
 	report := checkCertificate(v, f, &in)
 	ready := syntaxOf(f, &in, report)
 	summary := v.Form("at") == summaryStep
-	if v.Form("thorough") == "" {
-		s := &gatewaySummary{Rows: summaryOf(&in, report)}
+	if how == atOnce {
+		s := &gatewaySummary{Rows: summaryOf(&in, report, choices)}
 		name := ""
 		if summary {
 			name = "gateway-summary"
 		}
-		return c.answerChecks(w, v, f, name, s, ready || summary)
+		return c.answerChecks(w, v, checkAnswer{found: f, summary: name, data: s, choices: choices, more: ready || summary || choices.Pending})
 	}
 	if ready {
 		var page adminservice.Page[opencmg.Check]
@@ -141,9 +165,9 @@ func (c *Console) checkGateway(w http.ResponseWriter, v *Visit) error {
 		}
 	}
 	if !summary {
-		return c.answerChecks(w, v, f, "", nil, false)
+		return c.answerChecks(w, v, checkAnswer{found: f, choices: choices})
 	}
-	s := &gatewaySummary{Rows: summaryOf(&in, report)}
+	s := &gatewaySummary{Rows: summaryOf(&in, report, choices)}
 	var page adminservice.Page[adminservice.ChecklistItem]
 	if err := v.Do(http.MethodPost, "Checklist", adminservice.ChecklistRequest{Planned: &in}, &page); err != nil {
 		f.refused(inForm(err, fieldNames{"planned": ""}), gatewayBoxes)
@@ -155,7 +179,7 @@ func (c *Console) checkGateway(w http.ResponseWriter, v *Visit) error {
 			s.Items = append(s.Items, i)
 		}
 	}
-	return c.answerChecks(w, v, f, "gateway-summary", s, false)
+	return c.answerChecks(w, v, checkAnswer{found: f, summary: "gateway-summary", data: s, choices: choices})
 }
 
 // checkCertificate looks at the certificate, if there is one; nil if not.
@@ -208,7 +232,7 @@ func syntaxOf(f found, in *adminservice.NewGateway, report *adminservice.Certifi
 }
 
 // summaryOf says in words what is planned.
-func summaryOf(in *adminservice.NewGateway, report *adminservice.CertificateReport) []summaryRow {
+func summaryOf(in *adminservice.NewGateway, report *adminservice.CertificateReport, choices *azureChoices) []summaryRow {
 	rows := []summaryRow{{"Deployment model", modelName(in.Model)}}
 	add := func(name, value string) {
 		if value != "" {
@@ -231,7 +255,11 @@ func summaryOf(in *adminservice.NewGateway, report *adminservice.CertificateRepo
 	if in.Model != adminservice.ModelSelfHosted {
 		add("Deployment name", deployment)
 		add("Environment", string(in.Environment))
-		add("Subscription", in.SubscriptionID)
+		subscription := in.SubscriptionID
+		if s := choices.Subscription; s != nil {
+			subscription = s.Name + " (" + s.ID + ")"
+		}
+		add("Subscription", subscription)
 		add("Region", in.Region)
 		group := in.ResourceGroup
 		if group == "" {
@@ -263,5 +291,6 @@ func (c *Console) checkAnswers() []rawAnswer {
 	return []rawAnswer{
 		{method: http.MethodPost, pattern: "gateways/new/check", serve: c.checkGateway},
 		{method: http.MethodPost, pattern: "azure-services/new/check", serve: c.checkAzureService},
+		{method: http.MethodPost, pattern: "applications/{id}/register-providers/check", serve: c.checkRegisterProviders},
 	}
 }

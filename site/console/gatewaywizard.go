@@ -37,6 +37,16 @@ type gatewayWizard struct {
 	Sizes   []opencmg.VMSizeFacts
 	Feature bool // the optional feature is on
 	Chosen  map[string]bool
+	Choices *azureChoices // that are known already
+}
+
+// gatewayChoices are the lists that the wizard wants.
+func gatewayChoices(v *Visit) wantedChoices {
+	classic := v.Form("model") == adminservice.ModelClassic
+	return wantedChoices{
+		app: v.Form("serverAppId"), subscription: v.Form("subscriptionId"), region: v.Form("region"),
+		places: true, groups: classic || v.Form("group") == "existing",
+	}
 }
 
 func loadGatewayWizard(v *Visit) (any, error) {
@@ -64,6 +74,11 @@ func loadGatewayWizard(v *Visit) (any, error) {
 	for _, f := range features {
 		p.Feature = p.Feature || f.ID == adminservice.FeatureGateway && f.On
 	}
+	want := gatewayChoices(v)
+	if want.app == "" && len(p.Apps) > 0 {
+		want.app = p.Apps[0].ID
+	}
+	p.Choices = choose(v, want, atOnce)
 	return p, err
 }
 

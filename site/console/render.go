@@ -86,6 +86,16 @@ func (p *Page) part(name string, data any) (template.HTML, error) {
 	return template.HTML(b.String()), nil
 }
 
+// At is the page with other data, for a template that shows a part of it.
+func (p *Page) At(data any) *Page {
+	q := *p
+	q.Data = data
+	return &q
+}
+
+// NoChoices are for fields whose lists come once the page is open.
+func (p *Page) NoChoices() *azureChoices { return &azureChoices{} }
+
 // Proof is the field that every form needs.
 func (p *Page) Proof() template.HTML {
 	return template.HTML(`<input type="hidden" name="proof" value="` + p.Session.proof() + `">`)

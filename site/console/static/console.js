@@ -105,7 +105,9 @@
   // the answer has a list of checks for each field:
   // {"fields": {"region": "<html>"}, "summary": "<html>"}. Checks that cost
   // something wait until nothing was typed for a second: an answer with "more"
-  // asks to post once again then, with thorough=yes.
+  // asks to post once again then, with thorough=yes. "fill" has what fields offer
+  // to choose from, for the elements that data-fill names; "filled" names all of
+  // it, and goes back with the next post, so that it is sent only when it changed.
   function watchForm(form) {
     let timer, asking;
     async function ask(thorough) {
@@ -116,6 +118,7 @@
       try {
         const body = new FormData(form);
         body.set('at', form.dataset.at || '');
+        body.set('filled', form.dataset.filled || '');
         if (thorough === true) body.set('thorough', 'yes');
         const answer = await fetch(form.dataset.check, { method: 'POST', body, signal: asking.signal, headers: { Accept: 'application/json' } });
         if (!answer.ok) throw new Error(await answer.text());
@@ -127,6 +130,12 @@
           if (box.innerHTML !== html) box.innerHTML = html;
           if (html) replaceRefusal(box);
         }
+        for (const [name, html] of Object.entries(found.fill || {})) {
+          for (const part of all(`[data-fill="${name}"]`, form)) {
+            if (part.innerHTML !== html) part.innerHTML = html;
+          }
+        }
+        if (found.filled) form.dataset.filled = found.filled;
         const summary = $('[data-summary]', form);
         if (summary) summary.innerHTML = found.summary || '';
         refresh(form);
