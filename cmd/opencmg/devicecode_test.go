@@ -110,8 +110,8 @@ func appsByCodeInConsole(t *testing.T, info labInfo) {
 		t.Fatal("the lab's CA file holds no certificate")
 	}
 	_, cloud, _ := strings.Cut(info.Entra.ConnectTo, ":443:")
-	q := browsertest.Open(t, browsertest.Options{Roots: roots, Hosts: map[string]string{found[2] + ":443": cloud}})
-	q.Go(found[1])
+	q := browsertest.Open(t, browsertest.Options{Roots: roots, Hosts: map[string]string{found[2] + ":443": cloud, cloud: ""}})
+	q.Go("https://" + cloud + "/device") // as docs/setup says
 	for _, f := range q.Axe() {
 		t.Errorf("the page of the code: %s", f)
 	}
@@ -123,6 +123,7 @@ func appsByCodeInConsole(t *testing.T, info labInfo) {
 	q.Fill("#user_code", "WRONGCODE")
 	q.Follow("#sign-in")
 	q.WaitText("#problem", "not known")
+	q.Go(found[1])
 	user := info.Entra.Users[slices.IndexFunc(info.Entra.Users, func(u labUser) bool { return strings.HasPrefix(u.UPN, "otto@") })]
 	q.Fill("#user_code", found[3])
 	q.Choose("#login", user.UPN)
