@@ -136,11 +136,10 @@ func (p *Page) Keyboard(within string) []string {
 }
 
 // KeyboardFromTop puts the focus before all that is on the page, where it is when
-// a page was opened that gives it to nothing.
+// a page was opened that gives it to nothing. A page with autofocus may take it
+// back, as late as with its first picture.
 func (p *Page) KeyboardFromTop() {
 	p.t.Helper()
-	// While something has the focus, nothing gets it by itself (autofocus), which
-	// may come as late as with the first picture.
 	p.script("go to the top", `() => {
 		const top = document.createElement("span")
 		top.tabIndex = -1
