@@ -22,8 +22,9 @@ import (
 //	/oauth2/v2.0/devicecode                  /oauth2/devicecode
 //	/oauth2/v2.0/authorize
 //
-// entra_authorize.go has the page where people sign in, entra_grants.go what
-// happens at the token URL.
+// entra_authorize.go has the page where people sign in, entra_device.go the one
+// (/device, below no tenant) where they type the code of a device, entra_grants.go
+// what happens at the token URL.
 
 // serveEntra answers discovery, keys, and the URLs of sign-in.
 func (s *Server) serveEntra(w http.ResponseWriter, r *http.Request) {

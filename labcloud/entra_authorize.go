@@ -97,18 +97,9 @@ func (s *Server) signInPerson(w http.ResponseWriter, r *http.Request, tenant str
 		s.sendBack(w, r, form, url.Values{"error": {"access_denied"}, "error_subcode": {"cancel"}, "error_description": {"AADSTS65004: User declined to consent to access the app."}})
 		return
 	}
-	u := s.findUser(tenant, form.Get("login"))
-	hash := ""
-	if u != nil {
-		hash = s.st.Passwords[u.ID]
-	}
-	if hash == "" || !same(hash, secretHash(form.Get("passwd"))) {
-		page.Hint, page.Problem = form.Get("login"), "AADSTS50126: Invalid username or password."
-		s.showSignIn(w, http.StatusUnauthorized, &page)
-		return
-	}
-	if enabled, ok := get(u.Body, "accountEnabled").(bool); ok && !enabled {
-		page.Hint, page.Problem = form.Get("login"), "AADSTS50057: The user account is disabled."
+	u, problem := s.signedIn(tenant, form.Get("login"), form.Get("passwd"))
+	if u == nil {
+		page.Hint, page.Problem = form.Get("login"), problem
 		s.showSignIn(w, http.StatusUnauthorized, &page)
 		return
 	}
@@ -124,6 +115,22 @@ func (s *Server) signInPerson(w http.ResponseWriter, r *http.Request, tenant str
 	}
 	s.dirty = true
 	s.sendBack(w, r, form, url.Values{"code": {code}, "session_state": {newGUID()}})
+}
+
+// signedIn is the user whom name and password are of, or nil and what is wrong.
+func (s *Server) signedIn(tenant, login, password string) (u *dirObject, problem string) {
+	u = s.findUser(tenant, login)
+	hash := ""
+	if u != nil {
+		hash = s.st.Passwords[u.ID]
+	}
+	if hash == "" || !same(hash, secretHash(password)) {
+		return nil, "AADSTS50126: Invalid username or password."
+	}
+	if enabled, ok := get(u.Body, "accountEnabled").(bool); ok && !enabled {
+		return nil, "AADSTS50057: The user account is disabled."
+	}
+	return u, ""
 }
 
 // registeredRedirect reports whether an application has the redirect URI, and

@@ -219,7 +219,8 @@ func (s *Server) checkAssertion(a *application, tenant, assertion string) *entra
 	return aadsts(http.StatusUnauthorized, "invalid_client", 700027, "The certificate with identifier used to sign the client assertion is not registered on application.")
 }
 
-// startDeviceCode answers codes for a sign-in that /lab/approve completes.
+// startDeviceCode answers codes for a sign-in that the page /device completes, or
+// /lab/approve.
 func (s *Server) startDeviceCode(r *http.Request, tenant string, _ int) (any, *entraError) {
 	if err := r.ParseForm(); err != nil {
 		return nil, aadsts(http.StatusBadRequest, "invalid_request", 9002313, "Invalid request. Request is malformed or invalid.")
@@ -241,6 +242,9 @@ func (s *Server) startDeviceCode(r *http.Request, tenant string, _ int) (any, *e
 		return nil, fail
 	}
 	maps.DeleteFunc(s.st.DeviceCodes, func(_ string, d *deviceCode) bool { return s.cfg.Now().Sub(d.Expires) > time.Hour })
+	if len(s.st.DeviceCodes) >= mostCodes {
+		return nil, aadsts(http.StatusServiceUnavailable, "temporarily_unavailable", 90033, "A transient error has occurred. Please try again.")
+	}
 	d := &deviceCode{Code: rand.Text() + rand.Text(), UserCode: rand.Text()[:9], Tenant: tenant, AppID: client, Scope: r.PostForm.Get("scope"), Resource: r.PostForm.Get("resource"), Expires: s.cfg.Now().Add(15 * time.Minute)}
 	s.st.DeviceCodes[d.Code] = d
 	s.dirty = true
@@ -358,19 +362,17 @@ func (s *Server) userTokens(g userGrant) (any, *entraError) {
 func (s *Server) ApproveDeviceCode(userCode, user string, deny bool) error {
 	s.world.Lock()
 	defer s.world.Unlock()
-	for _, d := range s.st.DeviceCodes {
-		if d.UserCode != userCode || d.Used {
-			continue
-		}
-		d.Denied = deny
-		if !deny {
-			u := s.findUser(d.Tenant, user)
-			if u == nil {
-				return labErrorf("user %q is not in tenant %s", user, d.Tenant)
-			}
-			d.UserID = u.ID
-		}
-		return s.save()
+	d := s.deviceCodeOf(userCode)
+	if d == nil || d.Used {
+		return labErrorf("user code %q is not known", userCode)
 	}
-	return labErrorf("user code %q is not known", userCode)
+	d.Denied = deny
+	if !deny {
+		u := s.findUser(d.Tenant, user)
+		if u == nil {
+			return labErrorf("user %q is not in tenant %s", user, d.Tenant)
+		}
+		d.UserID = u.ID
+	}
+	return s.save()
 }

@@ -77,6 +77,8 @@ func (s *Server) region(name string) (Region, bool) {
 func (s *Server) routes() http.Handler {
 	entra := http.NewServeMux()
 	entra.HandleFunc("/", s.serveEntra)
+	entra.HandleFunc("GET /device", s.signInDevice)
+	entra.HandleFunc("POST /device", s.signInDevice)
 	s.adminRoutes(entra)
 	small := http.MaxBytesHandler(entra, 64<<10)
 	arm := http.MaxBytesHandler(http.HandlerFunc(s.serveARM), 8<<20)

@@ -23,6 +23,7 @@ func TestConsoleOfALab(t *testing.T) {
 	t.Run("pages", func(t *testing.T) { consolePages(t, info) })
 	t.Run("roles", func(t *testing.T) { consoleRoles(t, info) })
 	t.Run("fresh", func(t *testing.T) { consoleIsFresh(t, info) })
+	t.Run("keyboard", func(t *testing.T) { consoleByKeyboard(t, info) })
 }
 
 // consolePages looks at every page.
@@ -95,7 +96,7 @@ func consoleRoles(t *testing.T, info labInfo) {
 		status := browsertest.Eval[int](analyst, `async (action) => {
 			const f = new FormData()
 			f.set("proof", document.querySelector("[name=proof]").value)
-			for (const name of ["name", "typed", "tenantId", "serverName", "gateway", "id"]) f.set(name, "x")
+			for (const name of ["name", "typed", "tenantId", "serverName", "gateway", "id", "sure"]) f.set(name, "x")
 			return (await fetch(action, {method: "POST", body: f, redirect: "manual"})).status
 		}`, a)
 		if status != http.StatusForbidden && status != http.StatusBadRequest && status != http.StatusNotFound {

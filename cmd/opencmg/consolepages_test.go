@@ -69,6 +69,7 @@ func lookAtPages(t *testing.T, info labInfo, p *browsertest.Page, pictures strin
 		kinds = append(kinds, kind)
 		p.Go(info.Console.URL + path)
 		p.WaitFor(`html[data-ready="yes"]`)
+		byKeyboard(t, p, path)
 		if n := len(p.Texts("h1")); n != 1 {
 			t.Errorf("%s has %d headings of the first level", path, n)
 		}

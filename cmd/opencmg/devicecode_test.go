@@ -2,18 +2,21 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
 	"errors"
 	"net/http"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/opencmg/opencmg/internal/browsertest"
 	"github.com/opencmg/opencmg/pki"
 )
 
-// A person who registers the two apps from the command line needs nothing but the
-// code that is shown, once for each command.
+// A person who registers the two apps needs nothing but the code that is shown:
+// once for each command, and in the console once for both.
 func TestSignInByDeviceCode(t *testing.T) {
 	t.Parallel()
 	dir, info := startLab(t, "--bare")
@@ -81,4 +84,54 @@ func TestSignInByDeviceCode(t *testing.T) {
 			t.Errorf("%s failed: %s", name, p)
 		}
 	}
+	appsByCodeInConsole(t, info)
+}
+
+// appsByCodeInConsole lets the console's wizard create both apps, by the code that
+// it shows and the page to which it sends people.
+func appsByCodeInConsole(t *testing.T, info labInfo) {
+	p := openConsole(t, info, administratorToken(t, info))
+	p.Go(info.Console.URL + "azure-services/new")
+	p.Fill("#tenantId", info.SetUp.TenantID)
+	for range 4 {
+		p.Click("[data-next]")
+	}
+	p.WaitText("[data-summary]", "you, by a code")
+	p.Follow("[data-send]")
+	p.WaitText("#operation", "Somebody has to sign in now")
+	found := regexp.MustCompile(`open the page (https://(\S+)/device) and enter the code (\S+) to authenticate`).FindStringSubmatch(p.Text("#operation"))
+	if found == nil {
+		t.Fatalf("the operation says\n%s", p.Text("#operation"))
+	}
+
+	// The person, who may be somebody else, at another browser.
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM([]byte(readTestFile(t, info.CAFile))) {
+		t.Fatal("the lab's CA file holds no certificate")
+	}
+	_, cloud, _ := strings.Cut(info.Entra.ConnectTo, ":443:")
+	q := browsertest.Open(t, browsertest.Options{Roots: roots, Hosts: map[string]string{found[2] + ":443": cloud, cloud: ""}})
+	q.Go("https://" + cloud + "/device") // as docs/setup says
+	for _, f := range q.Axe() {
+		t.Errorf("the page of the code: %s", f)
+	}
+	q.KeyboardFromTop()
+	for _, w := range q.Keyboard("main") {
+		t.Errorf("the page of the code by keyboard: %s", w)
+	}
+	q.Allow("status of 400")
+	q.Fill("#user_code", "WRONGCODE")
+	q.Follow("#sign-in")
+	q.WaitText("#problem", "not known")
+	q.Go(found[1])
+	user := info.Entra.Users[slices.IndexFunc(info.Entra.Users, func(u labUser) bool { return strings.HasPrefix(u.UPN, "otto@") })]
+	q.Fill("#user_code", found[3])
+	q.Choose("#login", user.UPN)
+	q.Fill("#passwd", user.Password)
+	q.Follow("#sign-in")
+	q.WaitText("#done", user.UPN)
+
+	p.WaitText("#operation", "completed")
+	p.Go(info.Console.URL + "azure-services")
+	p.WaitText("main", "Cloud management")
 }

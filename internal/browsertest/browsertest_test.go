@@ -42,8 +42,18 @@ var pages = map[string]string{
 <label>Kind <select id="kind" name="kind"><option value="a">A</option><option value="b">B</option></select></label>
 <label>File <input id="file" type="file" name="file"></label><button id="send">Send</button></form>
 <p id="echo"></p><script nonce="n">document.getElementById("name").addEventListener("input", e => { document.getElementById("echo").textContent = e.target.value })</script>`,
-	"/later": `<p id="slow" hidden>It came.</p><p id="goes">It goes.</p><script nonce="n">fetch("/release").then(() => { document.getElementById("slow").hidden = false; document.getElementById("goes").remove() })</script>`,
-	"/leave": `<p>x</p><script nonce="n">fetch("/release").then(() => { location.href = "/good" })</script>`,
+	"/keys": `<a id="first" href="/good">first</a><button disabled>off</button><button id="b">press</button><label><input type="radio" name="r" id="r1">one</label><label><input type="radio" name="r" id="r2">two</label>
+<label>Date <input type="date" id="d"><style nonce="n">#d:focus-within { outline: 2px solid }</style></label><details><summary id="sum">more</summary><a href="/good">hidden</a></details><div class="scroll" tabindex="0" role="region" aria-label="Frame" style="overflow: auto; height: 3rem"><p style="height: 9rem">long</p></div><select id="last"><option>x</option></select>`,
+	"/left-out":    `<a href="/good">first</a><button id="out" tabindex="-1">press</button>`,
+	"/ordered":     `<a href="/good">first</a><button id="two" tabindex="2">two</button><a href="/good">last</a>`,
+	"/plain-focus": `<button id="p" style="outline: none">press</button>`,
+	"/off-screen":  `<button>a</button><button id="o" style="position: fixed; left: -500px">press</button><button>z</button>`,
+	"/covered":     `<button>a</button><button id="c">under</button><div id="lid" style="position: fixed; inset: 0; background: #ddd"></div>`,
+	"/held":        `<button>a</button><button id="h">held</button><a href="/good">never</a><script nonce="n">document.getElementById("h").addEventListener("keydown", e => e.preventDefault())</script>`,
+	"/lost":        `<button>a</button><button id="l">lost</button><button>b</button><button>c</button><script nonce="n">document.getElementById("l").addEventListener("focus", e => e.target.blur())</script>`,
+	"/frame":       `<div id="f" style="overflow: auto; height: 3rem"><p style="height: 9rem">long</p></div>`,
+	"/later":       `<p id="slow" hidden>It came.</p><p id="goes">It goes.</p><script nonce="n">fetch("/release").then(() => { document.getElementById("slow").hidden = false; document.getElementById("goes").remove() })</script>`,
+	"/leave":       `<p>x</p><script nonce="n">fetch("/release").then(() => { location.href = "/good" })</script>`,
 }
 
 // A server has the pages, and what the test releases.
@@ -264,6 +274,32 @@ func TestAxe(t *testing.T) {
 	if f := p.Axe(); len(f) > 0 {
 		t.Errorf("%v", f)
 	}
+}
+
+func TestKeyboard(t *testing.T) {
+	s := serve(t)
+	p := s.open(t, "")
+	for path, says := range map[string]string{
+		"/keys": "", "/good": "", "/left-out": "button#out \"press\" is left out", "/ordered": "button#two \"two\" has a place of its own",
+		"/plain-focus": "button#p \"press\" looks the same", "/off-screen": "button#o \"press\" has the focus and is off the screen", "/covered": "has the focus under div#lid",
+		"/held": "a \"never\" gets the focus 0 times by Tab", "/lost": "button#l \"lost\" gets the focus 0 times by Tab", "/frame": "div#f \"long\" scrolls, and is no named part",
+	} {
+		p.Go("https://site.example" + path)
+		p.KeyboardFromTop()
+		got := strings.Join(p.Keyboard("body"), "\n")
+		if says == "" && got != "" || !strings.Contains(got, says) {
+			t.Errorf("%s: %q, want %q", path, got, says)
+		}
+	}
+	p.Go("https://site.example/keys")
+	p.TabTo("#last")
+	if got := p.Focused(); got != `select#last "x"` {
+		t.Errorf("%s has the focus", got)
+	}
+	p.KeyboardFromTop()
+	p.TabTo("#first")
+	p.PressAway(browsertest.Enter)
+	p.WaitText("p", "All is well.")
 }
 
 func TestForm(t *testing.T) {

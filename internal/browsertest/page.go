@@ -169,10 +169,11 @@ func (p *Page) Fill(selector, text string) {
 	run(p, "type into "+selector, command(input.InsertText, input.InsertTextParams{Text: text}))
 }
 
-// Press types keys where the focus is: "\t", "\r" and "\b" are those keys.
+// Press types keys where the focus is: "\t", "\r" and "\b" are those keys, and
+// [ArrowDown] is one of more.
 func (p *Page) Press(keys string) {
 	p.t.Helper()
-	run(p, "press keys", chromedp.KeyEvent(keys))
+	run(p, "press keys", pressed(keys, false))
 }
 
 // Choose selects the option of a list by its value.

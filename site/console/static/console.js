@@ -29,11 +29,25 @@
     }
   }
 
-  // Live parts.
+  // Live parts. What leads somewhere that nothing else leads to is known again, so
+  // that a row, and the button in it that has the focus or is under the mouse,
+  // stays what it is when another row comes before it.
+  function tellApart(part, id) {
+    const tables = all('table', part);
+    const to = (e) => `${e.closest('svg') ? 'map' : tables.indexOf(e.closest('table'))}@${encodeURI(e.getAttribute('href') || e.getAttribute('action'))}`;
+    const list = all('a[href], form[action]', part);
+    const times = {};
+    for (const e of list) times[to(e)] = (times[to(e)] || 0) + 1;
+    for (const e of list) if (!e.id && times[to(e)] === 1) e.id = `${id}@${to(e)}`;
+  }
   function morph(id, html) {
     const part = document.getElementById(id);
     if (!part) return;
-    Idiomorph.morph(part, html, {
+    const had = part.contains(document.activeElement) ? document.activeElement : null;
+    const next = document.createElement('template');
+    next.innerHTML = html;
+    tellApart(next.content, id);
+    Idiomorph.morph(part, next.content, {
       morphStyle: 'innerHTML',
       ignoreActiveValue: true,
       callbacks: {
@@ -54,6 +68,15 @@
       },
     });
     refresh(part);
+    // What had the focus may be gone, or can not have it any more: the reader
+    // goes on at this part, not at the top of the page.
+    if (had && document.activeElement !== had) {
+      if (had.isConnected) had.focus();
+      if (!part.contains(document.activeElement)) {
+        part.tabIndex = -1;
+        part.focus({ preventScroll: true });
+      }
+    }
     part.dispatchEvent(new CustomEvent('fresh', { bubbles: true }));
   }
   function refresh(from) {
@@ -210,8 +233,9 @@
       next.hidden = i === steps.length - 1;
       if (send) send.hidden = i !== steps.length - 1;
       if (focus) {
-        const first = $('input:not([type=hidden]), select, textarea, a, button', steps[i]);
-        if (first) first.focus();
+        // A step that only says something has the focus itself.
+        steps[i].tabIndex = -1;
+        (all('input:not([type=hidden]), select, textarea, a, button', steps[i]).find((e) => !e.disabled && e.checkVisibility()) || steps[i]).focus();
       }
     }
     function valid(step) {
@@ -311,6 +335,15 @@
       form.requestSubmit(button);
     });
     dialog.addEventListener('close', () => { dialog.remove(); if (button.isConnected) button.focus(); });
+    // Tab stays inside, where the browser would go on to its own buttons.
+    dialog.addEventListener('keydown', (k) => {
+      if (k.key !== 'Tab') return;
+      const inside = all('input, button:not(:disabled)', dialog);
+      const [from, to] = k.shiftKey ? [inside[0], inside.at(-1)] : [inside.at(-1), inside[0]];
+      if (document.activeElement === from) { k.preventDefault(); to.focus(); }
+    });
+    // Whoever holds Enter a moment too long has not said yes.
+    if (!button.dataset.type) no.autofocus = true;
     dialog.showModal();
   }
 
@@ -345,6 +378,7 @@
   narrow.addEventListener('change', fold);
   for (const f of all('form')) conditions(f);
   for (const f of all('form[data-wizard]')) leadThrough(f);
+  for (const part of all('[data-live]')) if (part.id) tellApart(part, part.id);
   reveal($('[aria-invalid=true]'));
   for (const f of all('form[data-check]')) watchForm(f);
   refresh(document);
