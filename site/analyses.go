@@ -251,13 +251,14 @@ func (s *Server) listAnalyses(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	// One that ends now is in both for a moment; looked for in this order it is
+	// in one at least.
+	list := s.analyses.of(g.ID)
 	kept, err := readAll[adminservice.Analysis](r.Context(), s.db, kindAnalysis)
 	if err != nil {
 		return err
 	}
-	list := s.analyses.of(g.ID)
 	for _, rec := range analysesOf(kept, g.ID) {
-		// One that ends now is in both for a moment.
 		if !slices.ContainsFunc(list, func(a adminservice.Analysis) bool { return a.ID == rec.ID }) {
 			list = append(list, rec.Value)
 		}
