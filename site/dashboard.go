@@ -214,14 +214,31 @@ func (p *panel) latency() error {
 	if len(now) > 0 {
 		l.Now = percentiles(&now[0].Counts)
 	}
+	// Wide rows are few. Those that are a twelfth of the time at most have that
+	// much of what was before it at most.
+	span, width := p.now.Sub(p.from), sitedb.CountBucket
+	for _, wider := range []time.Duration{5 * time.Minute, time.Hour, 24 * time.Hour} {
+		if 12*wider <= span {
+			width = wider
+		}
+	}
 	whole := p.query(sitedb.ByEndpoint)
-	whole.Step = 0
+	whole.Step = width * (span/width + 1)
 	if points, err = p.s.db.LatencySeries(p.ctx, whole); err != nil {
 		return err
 	}
-	l.Endpoints = []adminservice.DashboardEndpointLatency{}
+	sums := map[string]*sitedb.LatencyCounts{}
 	for i := range points {
-		l.Endpoints = append(l.Endpoints, adminservice.DashboardEndpointLatency{Name: points[i].Group, DashboardPercentiles: percentiles(&points[i].Counts)})
+		if sums[points[i].Group] == nil {
+			sums[points[i].Group] = &sitedb.LatencyCounts{}
+		}
+		for n, count := range points[i].Counts {
+			sums[points[i].Group][n] += count
+		}
+	}
+	l.Endpoints = []adminservice.DashboardEndpointLatency{}
+	for name, counts := range sums {
+		l.Endpoints = append(l.Endpoints, adminservice.DashboardEndpointLatency{Name: name, DashboardPercentiles: percentiles(counts)})
 	}
 	by := func(first, second func(*adminservice.DashboardEndpointLatency) float64) {
 		slices.SortFunc(l.Endpoints, func(a, b adminservice.DashboardEndpointLatency) int {
