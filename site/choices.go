@@ -10,48 +10,34 @@ import (
 
 	"github.com/opencmg/opencmg"
 	"github.com/opencmg/opencmg/adminservice"
+	"github.com/opencmg/opencmg/azure"
 )
 
 // What a server application may choose from in its cloud: subscriptions, and of
 // one of them regions and resource groups.
 
 func (s *Server) listSubscriptions(w http.ResponseWriter, r *http.Request) error {
-	return answerChoices(s, w, r, "subscriptions", func(ctx context.Context, cloud Cloud) ([]adminservice.Subscription, error) {
-		list, err := cloud.Subscriptions(ctx)
-		shown := []adminservice.Subscription{}
-		for _, v := range list {
-			shown = append(shown, adminservice.Subscription{ID: v.ID, Name: v.Name, State: v.State})
-		}
-		return shown, err
+	return answerChoices(s, w, r, "subscriptions", Cloud.Subscriptions, func(v azure.Subscription) adminservice.Subscription {
+		return adminservice.Subscription{ID: v.ID, Name: v.Name, State: v.State}
 	})
 }
 
 func (s *Server) listRegions(w http.ResponseWriter, r *http.Request) error {
-	return answerChoices(s, w, r, "regions", func(ctx context.Context, cloud Cloud) ([]adminservice.Region, error) {
-		list, err := cloud.Regions(ctx)
-		shown := []adminservice.Region{}
-		for _, v := range list {
-			shown = append(shown, adminservice.Region{Name: v.Name, DisplayName: v.DisplayName})
-		}
-		return shown, err
+	return answerChoices(s, w, r, "regions", Cloud.Regions, func(v azure.Region) adminservice.Region {
+		return adminservice.Region{Name: v.Name, DisplayName: v.DisplayName}
 	})
 }
 
 func (s *Server) listResourceGroups(w http.ResponseWriter, r *http.Request) error {
-	return answerChoices(s, w, r, "resource groups", func(ctx context.Context, cloud Cloud) ([]adminservice.ResourceGroup, error) {
-		list, err := cloud.ResourceGroups(ctx)
-		shown := []adminservice.ResourceGroup{}
-		for _, v := range list {
-			shown = append(shown, adminservice.ResourceGroup{Name: v.Name, Region: v.Region})
-		}
-		return shown, err
+	return answerChoices(s, w, r, "resource groups", Cloud.ResourceGroups, func(v azure.ResourceGroup) adminservice.ResourceGroup {
+		return adminservice.ResourceGroup{Name: v.Name, Region: v.Region}
 	})
 }
 
 // answerChoices answers a list that the cloud gives the application of the path,
 // in the subscription of the path if there is one. The caller may say how many
 // seconds to wait for it.
-func answerChoices[T any](s *Server, w http.ResponseWriter, r *http.Request, what string, ask func(context.Context, Cloud) ([]T, error)) error {
+func answerChoices[T, U any](s *Server, w http.ResponseWriter, r *http.Request, what string, ask func(Cloud, context.Context) ([]T, error), show func(T) U) error {
 	ctx := r.Context()
 	app, err := read[applicationRecord](ctx, s.db, kindApplication, r.PathValue("id"))
 	if err != nil {
@@ -83,16 +69,20 @@ func answerChoices[T any](s *Server, w http.ResponseWriter, r *http.Request, wha
 		if err != nil {
 			return nil, err
 		}
-		list, err := ask(ctx, cloud)
+		list, err := ask(cloud, ctx)
 		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return nil, opencmg.Errorf(opencmg.Timeout, "the cloud did not list the %s within %d seconds: type what you want, or ask again in a while", what, choicesTimeout/time.Second)
 		}
-		return list, cloudProblem(err, "the cloud does not list the "+what)
+		shown := []U{}
+		for _, v := range list {
+			shown = append(shown, show(v))
+		}
+		return shown, cloudProblem(err, "the cloud does not list the "+what)
 	})
 	if err != nil {
 		return err
 	}
-	return answerList(w, r, list.([]T))
+	return answerList(w, r, list.([]U))
 }
 
 const (

@@ -194,7 +194,7 @@ func (s *Server) listSiteTokens(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answerSome(w, r, q, q.Project(objects), more, nil)
+	return answerSome(w, r, q, q.Project(objects), more, 0)
 }
 
 // setSiteTokenBlocked is POST SiteTokens/{id}/block and unblock.

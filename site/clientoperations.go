@@ -222,11 +222,7 @@ func (s *Server) listOperationNotifications(w http.ResponseWriter, r *http.Reque
 		shown.ClientName = names[n.ClientID]
 		list = append(list, shown)
 	}
-	objects, err := toMaps(list)
-	if err != nil {
-		return err
-	}
-	return answerPage(w, r, q, q.Project(objects), op.Clients)
+	return answerCut(w, r, q, list, op.Clients)
 }
 
 // cancelClientOperation is POST ClientOperations/{id}/cancel.

@@ -120,7 +120,7 @@ func (s *Server) listClients(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answerSome(w, r, q, q.Project(objects), more, func() (int, error) { return total, nil })
+	return answerSome(w, r, q, q.Project(objects), more, total)
 }
 
 // clientOf finds the client that the path names, with or without the GUID: in

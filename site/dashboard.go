@@ -87,7 +87,7 @@ func (s *Server) getDashboard(w http.ResponseWriter, r *http.Request) error {
 	p.out.From, p.out.To, p.out.StepSeconds = p.from, p.now, int(p.step/time.Second)
 	// Each fills in what no other touches, and the database reads side by side.
 	var g errgroup.Group
-	for _, part := range []func() error{p.traffic, p.recent, p.latency, p.refusals, p.gauges, p.thresholds, p.expiry, p.alerts, p.up} {
+	for _, part := range []func() error{p.traffic, p.recent, p.latency, p.endpointLatencies, p.refusals, p.gauges, p.thresholds, p.expiry, p.alerts, p.up} {
 		g.Go(part)
 	}
 	if err := g.Wait(); err != nil {
@@ -214,6 +214,11 @@ func (p *panel) latency() error {
 	if len(now) > 0 {
 		l.Now = percentiles(&now[0].Counts)
 	}
+	return nil
+}
+
+// endpointLatencies are of the whole span.
+func (p *panel) endpointLatencies() error {
 	// Wide rows are few. Those that are a twelfth of the time at most have that
 	// much of what was before it at most.
 	span, width := p.now.Sub(p.from), sitedb.CountBucket
@@ -224,7 +229,8 @@ func (p *panel) latency() error {
 	}
 	whole := p.query(sitedb.ByEndpoint)
 	whole.Step = width * (span/width + 1)
-	if points, err = p.s.db.LatencySeries(p.ctx, whole); err != nil {
+	points, err := p.s.db.LatencySeries(p.ctx, whole)
+	if err != nil {
 		return err
 	}
 	sums := map[string]*sitedb.LatencyCounts{}
@@ -236,6 +242,7 @@ func (p *panel) latency() error {
 			sums[points[i].Group][n] += count
 		}
 	}
+	l := &p.out.Latency
 	l.Endpoints = []adminservice.DashboardEndpointLatency{}
 	for name, counts := range sums {
 		l.Endpoints = append(l.Endpoints, adminservice.DashboardEndpointLatency{Name: name, DashboardPercentiles: percentiles(counts)})

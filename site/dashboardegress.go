@@ -129,11 +129,14 @@ func (p *panel) forecast(e *adminservice.DashboardEgress, one *sending, since ti
 	}
 	age := p.now.Sub(since).Hours()
 	e.WaitHours = int(math.Ceil(max(adminservice.MinRateHours-age, 0)))
-	for at, limit := range map[*time.Time]float64{&e.WarningAt: e.WarningGB, &e.CriticalAt: e.CriticalGB} {
-		if limit > 0 && e.GB >= limit {
-			*at = p.now
+	reach := func(gb float64, at time.Time) {
+		for first, limit := range map[*time.Time]float64{&e.WarningAt: e.WarningGB, &e.CriticalAt: e.CriticalGB} {
+			if limit > 0 && gb >= limit && first.IsZero() {
+				*first = at
+			}
 		}
 	}
+	reach(e.GB, p.now)
 	age = min(age, float64(windowHours/2))
 	e.RateHours = max(int(age), 0)
 	if e.WaitHours > 0 {
@@ -148,11 +151,7 @@ func (p *panel) forecast(e *adminservice.DashboardEgress, one *sending, since ti
 	for i, gone := range one.hours {
 		gb = max(gb+rate-gone, 0)
 		at := p.now.Add(time.Duration(i+1) * time.Hour)
-		for reached, limit := range map[*time.Time]float64{&e.WarningAt: e.WarningGB, &e.CriticalAt: e.CriticalGB} {
-			if limit > 0 && gb >= limit && reached.IsZero() {
-				*reached = at
-			}
-		}
+		reach(gb, at)
 		over := e.ThresholdGB > 0 && gb >= float64(e.ThresholdGB)
 		if over || (i+1)%forecastStep == 0 || i == len(one.hours)-1 {
 			e.Forecast = append(e.Forecast, adminservice.DashboardForecast{At: at, GB: toKilobyte(gb)})

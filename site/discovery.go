@@ -353,9 +353,5 @@ func listDirectory[T any](s *Server, w http.ResponseWriter, r *http.Request, kin
 		}
 		shown = append(shown, one)
 	}
-	objects, err := toMaps(shown)
-	if err != nil {
-		return err
-	}
-	return answerPage(w, r, q, q.Project(objects), total)
+	return answerCut(w, r, q, shown, total)
 }

@@ -48,44 +48,54 @@ func one[T, U any](s *Server, kind string, show func(*record[T]) U) func(http.Re
 }
 
 // answerRecords answers with those records of a kind that the query asks for.
-// The database searches, and cuts the page; only a $filter or an order other
-// than its own needs to see all records.
 func answerRecords[T, U any](s *Server, w http.ResponseWriter, r *http.Request, kind string, show func(*record[T]) (U, error)) error {
-	q, err := adminservice.ParseQuery(r.URL.Query())
-	if err != nil {
-		return err
-	}
 	l := listings[kind]
 	f := sitedb.ObjectFilter{Kind: kind, Text: r.URL.Query().Get("search"), Members: l.searched, Newest: l.newest}
-	whole := q.Filter != nil || len(q.OrderBy) > 0
-	offset, limit := q.Skip, q.Top
-	if whole {
-		offset, limit = 0, mostObjects
-	}
-	objects, total, err := s.db.ListObjects(r.Context(), f, offset, limit)
-	if err != nil {
-		return err
-	}
-	var list []U
-	for _, o := range objects {
-		rec, err := decode[T](o)
+	return answerRead(w, r, mostObjects, func(offset, limit int) (list []U, total int, err error) {
+		objects, total, err := s.db.ListObjects(r.Context(), f, offset, limit)
 		if err != nil {
-			return err
+			return nil, 0, err
 		}
-		shown, err := show(rec)
-		if err != nil {
-			return err
+		for _, o := range objects {
+			rec, err := decode[T](o)
+			if err != nil {
+				return nil, 0, err
+			}
+			shown, err := show(rec)
+			if err != nil {
+				return nil, 0, err
+			}
+			list = append(list, shown)
 		}
-		list = append(list, shown)
-	}
-	if whole {
-		return answerList(w, r, list)
-	}
-	return answerCut(w, r, q, list, total)
+		return list, total, nil
+	})
 }
 
 // mostObjects bounds what a $filter or $orderby looks at.
 const mostObjects = 20_000
+
+// answerRead answers with a list that read takes from the database, at most
+// limit behind the first offset, with how many there are. The database cuts the
+// page; only a $filter or an order other than its own needs to see all, at most
+// most.
+func answerRead[T any](w http.ResponseWriter, r *http.Request, most int, read func(offset, limit int) ([]T, int, error)) error {
+	q, err := adminservice.ParseQuery(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	if q.Filter != nil || len(q.OrderBy) > 0 {
+		list, _, err := read(0, most)
+		if err != nil {
+			return err
+		}
+		return answerList(w, r, list)
+	}
+	list, total, err := read(q.Skip, q.Top)
+	if err != nil {
+		return err
+	}
+	return answerCut(w, r, q, list, total)
+}
 
 // answerCut answers a page that the database cut out of total objects.
 func answerCut[T any](w http.ResponseWriter, r *http.Request, q adminservice.Query, list []T, total int) error {

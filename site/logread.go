@@ -149,7 +149,7 @@ func sendLog(w http.ResponseWriter, path string) error {
 	// twice, and then there is nothing older that is kept.
 	for _, name := range []string{path, strings.TrimSuffix(path, ".log") + ".lo_"} {
 		f, err := os.Open(name)
-		if len(files) > 0 && (name == path || os.IsNotExist(err)) {
+		if len(files) > 0 && os.IsNotExist(err) {
 			continue
 		}
 		if err != nil {
@@ -157,23 +157,21 @@ func sendLog(w http.ResponseWriter, path string) error {
 		}
 		files = append(files, f)
 	}
-	var sizes []int64
-	for i, f := range files {
+	var found []os.FileInfo
+	for _, f := range files {
 		st, err := f.Stat()
 		if err != nil {
 			return fmt.Errorf("read log file: %w", err)
 		}
-		sizes = append(sizes, st.Size())
-		if i > 0 {
-			if first, err := files[0].Stat(); err == nil && os.SameFile(first, st) {
-				sizes[i] = 0
-			}
-		}
+		found = append(found, st)
+	}
+	if len(found) > 1 && os.SameFile(found[0], found[1]) {
+		found = found[:1]
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	for i := len(files) - 1; i >= 0; i-- {
+	for i, st := range slices.Backward(found) {
 		// Lines that are written meanwhile may be cut: up to its size of now.
-		if _, err := io.CopyN(w, files[i], sizes[i]); err != nil {
+		if _, err := io.CopyN(w, files[i], st.Size()); err != nil {
 			return nil // the reader went away, or sees that it ends too early
 		}
 	}

@@ -81,11 +81,11 @@ func (k *keptLogs) take(sys *system, gateway string, lines []opencmg.LogLine, no
 // not speak for it.
 func logSource(sys *system, gateway, source string) string {
 	if sys.kind == adminservice.SystemManagementPoint {
-		return "MP-" + part(sys.name)
+		return managementPointLogs(sys.name)
 	}
 	name, number, instance := strings.Cut(source, "/")
 	if !instance {
-		return "CP-" + part(sys.name)
+		return connectionPointLogs(sys.name)
 	}
 	n, err := strconv.Atoi(number)
 	if gateway == "" || name != gateway || err != nil || n < 0 || n >= opencmg.MaxInstances {
@@ -244,14 +244,14 @@ func (s *Server) logReporters(ctx context.Context) (map[string]logReporter, erro
 		return nil, err
 	}
 	for _, p := range points {
-		all["CP-"+part(p.Name)] = logReporter{p.ID, p.Name}
+		all[connectionPointLogs(p.Name)] = logReporter{p.ID, p.Name}
 	}
 	roles, err := readAll[roleRecord](ctx, s.db, kindRole)
 	if err != nil {
 		return nil, err
 	}
 	for _, o := range roles {
-		all["MP-"+part(o.Name)] = logReporter{o.ID, o.Name}
+		all[managementPointLogs(o.Name)] = logReporter{o.ID, o.Name}
 	}
 	gateways, err := readAll[gatewayRecord](ctx, s.db, kindGateway)
 	if err != nil {
@@ -269,7 +269,9 @@ func (s *Server) logReporters(ctx context.Context) (map[string]logReporter, erro
 	return all, nil
 }
 
-// instanceLogs is the directory of an instance's logs.
+// The directories of the logs of each kind of part.
+func connectionPointLogs(name string) string    { return "CP-" + part(name) }
+func managementPointLogs(name string) string    { return "MP-" + part(name) }
 func instanceLogs(gateway string, n int) string { return fmt.Sprintf("CMG-%s-%d", part(gateway), n) }
 
 // keepLogs keeps the lines of a system's report.

@@ -64,10 +64,6 @@ func alert(a sitedb.Alert) adminservice.Alert {
 
 func (s *Server) listAlerts(w http.ResponseWriter, r *http.Request) error {
 	v := r.URL.Query()
-	q, err := adminservice.ParseQuery(v)
-	if err != nil {
-		return err
-	}
 	f := sitedb.AlertFilter{Kind: v.Get("kind"), SubjectID: v.Get("subject"), Text: v.Get("search")}
 	if sev := v.Get("severity"); sev != "" {
 		f.Severities = []sitedb.Severity{sitedb.Severity(sev)}
@@ -79,25 +75,13 @@ func (s *Server) listAlerts(w http.ResponseWriter, r *http.Request) error {
 	if open != nil {
 		f.Open, f.Closed = *open, !*open
 	}
-	// A filter or an order needs to see all of them; without one the database
-	// cuts the page.
-	whole := q.Filter != nil || len(q.OrderBy) > 0
-	offset, limit := q.Skip, q.Top
-	if whole {
-		offset, limit = 0, mostMessages
-	}
-	alerts, total, err := s.db.Alerts(r.Context(), f, offset, limit)
-	if err != nil {
-		return err
-	}
-	var list []adminservice.Alert
-	for _, a := range alerts {
-		list = append(list, alert(a))
-	}
-	if whole {
-		return answerList(w, r, list)
-	}
-	return answerCut(w, r, q, list, total)
+	return answerRead(w, r, mostMessages, func(offset, limit int) (list []adminservice.Alert, total int, err error) {
+		alerts, total, err := s.db.Alerts(r.Context(), f, offset, limit)
+		for _, a := range alerts {
+			list = append(list, alert(a))
+		}
+		return list, total, err
+	})
 }
 
 // queryBool reads a query parameter that is true or false; nil without it.

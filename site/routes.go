@@ -387,22 +387,18 @@ func answerList[T any](w http.ResponseWriter, r *http.Request, list []T) error {
 
 // answerPage answers a page of a list that has total objects.
 func answerPage(w http.ResponseWriter, r *http.Request, q adminservice.Query, page []map[string]any, total int) error {
-	return answerSome(w, r, q, page, q.Skip+len(page) < total, func() (int, error) { return total, nil })
+	return answerSome(w, r, q, page, q.Skip+len(page) < total, total)
 }
 
 // answerSome answers a page of a list that the database cut, with the address of
-// the next page when there are more. count is called when the caller asked for
-// the number.
-func answerSome(w http.ResponseWriter, r *http.Request, q adminservice.Query, page []map[string]any, more bool, count func() (int, error)) error {
+// the next page when there are more. total is only looked at when the caller
+// asked for the number.
+func answerSome(w http.ResponseWriter, r *http.Request, q adminservice.Query, page []map[string]any, more bool, total int) error {
 	if page == nil {
 		page = []map[string]any{}
 	}
 	p := adminservice.Page[map[string]any]{Value: page}
 	if q.Count {
-		total, err := count()
-		if err != nil {
-			return err
-		}
 		p.Count = &total
 	}
 	if more && len(page) > 0 {

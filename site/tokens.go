@@ -77,27 +77,13 @@ func parseSources(list []string) (sources []netip.Prefix, err error) {
 }
 
 func (s *Server) listBulkTokens(w http.ResponseWriter, r *http.Request) error {
-	q, err := adminservice.ParseQuery(r.URL.Query())
-	if err != nil {
-		return err
-	}
-	whole := q.Filter != nil || len(q.OrderBy) > 0
-	offset, limit := q.Skip, q.Top
-	if whole {
-		offset, limit = 0, mostObjects
-	}
-	tokens, total, err := s.db.BulkTokens(r.Context(), r.URL.Query().Get("search"), offset, limit)
-	if err != nil {
-		return err
-	}
-	var list []adminservice.BulkRegistrationToken
-	for _, t := range tokens {
-		list = append(list, bulkToken(t))
-	}
-	if whole {
-		return answerList(w, r, list)
-	}
-	return answerCut(w, r, q, list, total)
+	return answerRead(w, r, mostObjects, func(offset, limit int) (list []adminservice.BulkRegistrationToken, total int, err error) {
+		tokens, total, err := s.db.BulkTokens(r.Context(), r.URL.Query().Get("search"), offset, limit)
+		for _, t := range tokens {
+			list = append(list, bulkToken(t))
+		}
+		return list, total, err
+	})
 }
 
 func (s *Server) addBulkToken(w http.ResponseWriter, r *http.Request) error {

@@ -77,13 +77,18 @@ func (l *lab) trusts(ctx context.Context, certificate []byte) (bool, error) {
 
 // siteRole is the role with the name; nil when the site has none.
 func (l *lab) siteRole(ctx context.Context, name string) (*adminservice.SiteRole, error) {
-	roles, err := adminservice.List[adminservice.SiteRole](ctx, l.admin, "SiteRoles", nil)
+	return findAt(ctx, l, "SiteRoles", func(r *adminservice.SiteRole) bool { return r.Name == name })
+}
+
+// findAt finds an object of a collection at the site; nil when none is meant.
+func findAt[T any](ctx context.Context, l *lab, collection string, meant func(*T) bool) (*T, error) {
+	list, err := adminservice.List[T](ctx, l.admin, collection, nil)
 	if err != nil {
 		return nil, err
 	}
-	for i := range roles {
-		if roles[i].Name == name {
-			return &roles[i], nil
+	for i := range list {
+		if meant(&list[i]) {
+			return &list[i], nil
 		}
 	}
 	return nil, nil
@@ -113,10 +118,10 @@ func (l *lab) managementPoint(ctx context.Context) (opencmg.RoleID, error) {
 		return "", err
 	}
 	has, err := l.joined(labManagementPoint)
-	if err != nil || has && r != nil {
-		if err != nil {
-			return "", err
-		}
+	if err != nil {
+		return "", err
+	}
+	if has && r != nil {
 		return r.RoleID, nil
 	}
 	path := ""
@@ -136,7 +141,7 @@ func (l *lab) managementPoint(ctx context.Context) (opencmg.RoleID, error) {
 // connectionPoint finds a connection point of the gateway, or joins one to the
 // site. It returns its connection ID.
 func (l *lab) connectionPoint(ctx context.Context, name, gateway string) (string, error) {
-	points, err := adminservice.List[adminservice.ConnectionPoint](ctx, l.admin, "ConnectionPoints", nil)
+	p, err := findAt(ctx, l, "ConnectionPoints", func(p *adminservice.ConnectionPoint) bool { return p.Name == name })
 	if err != nil {
 		return "", err
 	}
@@ -145,10 +150,7 @@ func (l *lab) connectionPoint(ctx context.Context, name, gateway string) (string
 		return "", err
 	}
 	path := ""
-	for _, p := range points {
-		if p.Name != name {
-			continue
-		}
+	if p != nil {
 		path = "ConnectionPoints/" + p.ID
 		if has && p.GatewayID != gateway { // the one it served was deleted
 			err = l.admin.Change(ctx, http.MethodPatch, path, p.Version, map[string]string{"gatewayId": gateway}, nil)
@@ -223,14 +225,5 @@ func (l *lab) gateway(ctx context.Context, report *labReport, ui *labUI) (string
 
 // findGateway finds the lab's gateway; nil when there is none.
 func (l *lab) findGateway(ctx context.Context) (*adminservice.Gateway, error) {
-	list, err := adminservice.List[adminservice.Gateway](ctx, l.admin, "Gateways", nil)
-	if err != nil {
-		return nil, err
-	}
-	for i := range list {
-		if list[i].ServiceName == labServiceName {
-			return &list[i], nil
-		}
-	}
-	return nil, nil
+	return findAt(ctx, l, "Gateways", func(g *adminservice.Gateway) bool { return g.ServiceName == labServiceName })
 }

@@ -114,14 +114,14 @@ func (p *azurePlan) serviceFields() fieldNames {
 
 // createFields are for a service that comes with its applications.
 func (p *azurePlan) createFields() fieldNames {
-	names := fieldNames{"signIn": "signInBy", "service.name": "name", "service.clientAppId": "clientAppId"}
+	names := fieldNames{"signIn": "signInBy"}
 	if p.server == byImporting {
 		names["serverAppId"] = "clientBy" // what it exposes is not known
 	}
-	for _, same := range []string{"userDeltaMinutes", "userFullHours", "groupDeltaMinutes", "groupFullHours", "description"} {
-		names["service."+same] = same
-	}
-	return names
+	return names.with("service", fieldNames{
+		"name": "name", "description": "description", "clientAppId": "clientAppId",
+		"userDeltaMinutes": "userDeltaMinutes", "userFullHours": "userFullHours", "groupDeltaMinutes": "groupDeltaMinutes", "groupFullHours": "groupFullHours",
+	})
 }
 
 func createAzureService(v *Visit) (next, said string, err error) {

@@ -22,11 +22,10 @@ var (
 	}
 	newGatewayFields = fieldNames{
 		"certificate.pfx": "pfx", "certificate.password": "password", "certificate.serviceName": "serviceName", "certificate": "certificateFrom",
-		"certificate.acme.directory": "acmeDirectory", "certificate.acme.contact": "acmeContact", "certificate.acme.challenge": "acmeChallenge",
-		"certificate.acme.bindingKeyId": "acmeKeyId", "certificate.acme.bindingKey": "acmeKey", "certificates": "trust", "existingGroup": "group",
+		"certificates": "trust", "existingGroup": "group",
 		"traffic.gb": "trafficGb", "traffic.warningPct": "trafficWarning", "traffic.criticalPct": "trafficCritical", "traffic.stopService": "trafficStop", "traffic": "trafficEnabled",
 		"storage.gb": "storageGb", "storage.warningPct": "storageWarning", "storage.criticalPct": "storageCritical", "storage": "storageEnabled",
-	}
+	}.with("certificate", certificateFields)
 )
 
 // gatewayWizard is what one can choose from.

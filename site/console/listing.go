@@ -1,6 +1,7 @@
 package console
 
 import (
+	"maps"
 	"net/url"
 	"strconv"
 	"strings"
@@ -51,9 +52,7 @@ func skipOf(v *Visit) int {
 func spanOf(address string, q url.Values, skip, here, total int, more bool) span {
 	at := func(skip int) string {
 		p := url.Values{}
-		for name, values := range q {
-			p[name] = values
-		}
+		maps.Copy(p, q)
 		if skip > 0 {
 			p.Set("skip", strconv.Itoa(skip))
 		}
@@ -88,9 +87,7 @@ type somePage[T any] struct {
 func some[T any](v *Visit, address, collection string, asked url.Values, keep ...string) (p somePage[T], err error) {
 	shown := filterOf(v, append(keep, "search")...)
 	query := url.Values{}
-	for name, values := range asked {
-		query[name] = values
-	}
+	maps.Copy(query, asked)
 	if text := shown.Get("search"); text != "" {
 		query.Set("search", text)
 	}

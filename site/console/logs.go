@@ -18,7 +18,7 @@ import (
 
 func logViews(now func() time.Time) []view {
 	return []view{
-		{pattern: "logs", node: "logs", title: "Logs", template: "logs", load: loadLogs(now)},
+		{pattern: "logs", node: "logs", title: "Logs", template: "logs", load: func(v *Visit) (any, error) { return loadLogs(v, now()) }},
 		{pattern: "logs/{id}", node: "logs", title: "Log", template: "log", load: func(v *Visit) (any, error) { return loadLog(v, now()) }},
 	}
 }
@@ -90,11 +90,7 @@ func partOfLog(name string) string {
 	return ownLog
 }
 
-func loadLogs(now func() time.Time) func(*Visit) (any, error) {
-	return func(v *Visit) (any, error) { return listLogs(v, now()) }
-}
-
-func listLogs(v *Visit, now time.Time) (any, error) {
+func loadLogs(v *Visit, now time.Time) (any, error) {
 	files, err := list[adminservice.LogFile](v, "Logs")
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package console
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 
@@ -60,10 +61,7 @@ func loadNotify(v *Visit) (any, error) {
 		if asked := q.Get("approval"); asked != "" && asked != approval {
 			continue
 		}
-		of := url.Values{}
-		for name, values := range q {
-			of[name] = values
-		}
+		of := maps.Clone(q)
 		of.Set("approval", approval)
 		n, err := countClients(v, of)
 		if err != nil {
@@ -92,9 +90,7 @@ func loadNotify(v *Visit) (any, error) {
 // countClients counts the clients that a query of GET Clients chooses.
 func countClients(v *Visit, q url.Values) (int, error) {
 	of := url.Values{"$count": {"true"}, "$top": {"0"}}
-	for name, values := range q {
-		of[name] = values
-	}
+	maps.Copy(of, q)
 	found, err := get[adminservice.Page[adminservice.RegisteredClient]](v, "Clients?"+of.Encode())
 	if err != nil || found.Count == nil {
 		return 0, err

@@ -40,6 +40,14 @@ func inForm(err error, names fieldNames) error {
 	return &formError{err, names.of(p.Field)}
 }
 
+// with adds the names of a part of the request, which the service calls prefix.
+func (names fieldNames) with(prefix string, part fieldNames) fieldNames {
+	for field, name := range part {
+		names[prefix+"."+field] = name
+	}
+	return names
+}
+
 func (names fieldNames) of(field string) string {
 	for at := field; ; {
 		if name, ok := names[at]; ok {

@@ -2,6 +2,7 @@ package console
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -63,40 +64,26 @@ func (m tunnelMap) Crowded() bool { return len(m.Edges) > crowded }
 
 // Matrices are the tunnels of each gateway that has some.
 func (m tunnelMap) Matrices() (list []tunnelMatrix) {
-	point := func(name string) mapNode {
-		for _, p := range m.Points {
-			if p.Name == name {
-				return p
-			}
+	node := func(nodes []mapNode, name string) mapNode {
+		if i := slices.IndexFunc(nodes, func(n mapNode) bool { return n.Name == name }); i >= 0 {
+			return nodes[i]
 		}
 		return mapNode{Name: name}
 	}
 	// Edges come by connection point, and for each by instance.
 	for _, e := range m.Edges {
-		i := 0
-		for i < len(list) && list[i].Gateway != e.Gateway {
-			i++
-		}
-		if i == len(list) {
-			list = append(list, tunnelMatrix{Gateway: e.Gateway})
+		i := slices.IndexFunc(list, func(x tunnelMatrix) bool { return x.Gateway == e.Gateway })
+		if i < 0 {
+			i, list = len(list), append(list, tunnelMatrix{Gateway: e.Gateway})
 		}
 		x := &list[i]
 		if n := len(x.Points); n == 0 || x.Points[n-1].Name != e.Point {
-			x.Points = append(x.Points, point(e.Point))
+			x.Points = append(x.Points, node(m.Points, e.Point))
 		}
 		name := fmt.Sprintf("%s/%d", e.Gateway, e.Instance)
-		row := 0
-		for row < len(x.Rows) && x.Rows[row].Instance.Name != name {
-			row++
-		}
-		if row == len(x.Rows) {
-			n := mapNode{Name: name}
-			for _, one := range m.Instances {
-				if one.Name == name {
-					n = one
-				}
-			}
-			x.Rows = append(x.Rows, matrixRow{Number: e.Instance, Instance: n})
+		row := slices.IndexFunc(x.Rows, func(r matrixRow) bool { return r.Instance.Name == name })
+		if row < 0 {
+			row, x.Rows = len(x.Rows), append(x.Rows, matrixRow{Number: e.Instance, Instance: node(m.Instances, name)})
 		}
 		x.Rows[row].Cells = append(x.Rows[row].Cells, matrixCell{e})
 	}
