@@ -296,3 +296,38 @@ func TestChanges(t *testing.T) {
 		t.Errorf("%d values wait", n)
 	}
 }
+
+// TestEndpointLatencies: every answer of a span counts once for its endpoint,
+// however wide the rows are that it is read from, and none from long before.
+func TestEndpointLatencies(t *testing.T) {
+	r := newRig(t)
+	g := r.selfHosted()
+	spans := []int{15, 60, 360, 1440, 10080, 20160, 43200, 129600}
+	var list []sitedb.Latencies
+	add := func(endpoint string, minutes, part float64) {
+		l := sitedb.Latencies{GatewayID: g.ID, Endpoint: endpoint, Start: r.now().Add(-time.Duration(minutes * part * float64(time.Minute)))}
+		l.Counts[3] = 1 // 4 to 8 ms
+		list = append(list, l)
+	}
+	for _, minutes := range spans {
+		for _, part := range []float64{0, 0.3, 0.45, 0.9} {
+			add(fmt.Sprint("in", minutes), float64(minutes), part)
+		}
+		add(fmt.Sprint("before", minutes), float64(minutes), 1.3)
+	}
+	if err := r.db.AddCounts(t.Context(), sitedb.Counted{Latencies: list}); err != nil {
+		t.Fatal(err)
+	}
+	for _, minutes := range spans {
+		answers := map[string]int64{}
+		for _, e := range r.dashboard(fmt.Sprint("minutes=", minutes)).Latency.Endpoints {
+			answers[e.Name] = e.Answers
+		}
+		if n := answers[fmt.Sprint("in", minutes)]; n != 4 {
+			t.Errorf("%d minutes: %d answers of 4", minutes, n)
+		}
+		if n := answers[fmt.Sprint("before", minutes)]; n != 0 {
+			t.Errorf("%d minutes: %d answers from before", minutes, n)
+		}
+	}
+}
